@@ -1,0 +1,26 @@
+"""The look of the book: one plot style, the axes cube, charts with direct labels, tables made of text.
+
+Importing this package imports matplotlib; ``import geonorm`` does not. Every drawing function has a partner ``alt_*``
+that says the same in words, computed from the same numbers.
+"""
+
+from geonorm.viz.charts import alt_bars, alt_lines, bars, lines
+from geonorm.viz.cube import alt_axes_cube, alt_weight_grid, axes_cube, weight_grid
+from geonorm.viz.style import COLORS, figure, show, use_style
+from geonorm.viz.tables import TextTable
+
+__all__ = [
+    "COLORS",
+    "TextTable",
+    "alt_axes_cube",
+    "alt_bars",
+    "alt_lines",
+    "alt_weight_grid",
+    "axes_cube",
+    "bars",
+    "figure",
+    "lines",
+    "show",
+    "use_style",
+    "weight_grid",
+]
