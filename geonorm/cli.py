@@ -1,0 +1,111 @@
+"""The command ``geonorm``: show the table, make data, repeat a figure of the survey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+# Every command imports what it needs itself: `geonorm --help` must not wait for torch.
+
+
+@click.group()
+@click.version_option(package_name="geonorm")
+def main() -> None:
+    """Normalization layers for equivariant neural networks."""
+
+
+@main.command()
+def table() -> None:
+    """Print Table 1 of the survey with what was found about every row."""
+    import geonorm
+
+    click.echo(geonorm.TABLE1)
+
+
+@main.group()
+def data() -> None:
+    """Make the small sets that the book runs on."""
+
+
+@data.command("uracil")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write.")
+@click.option("--frames", default=1200, show_default=True, help="Frames, shared evenly between the seeds.")
+@click.option("--seeds", default=6, show_default=True, help="Independent trajectories, seeds 0, 1, ...")
+@click.option("--temperature", default=500.0, show_default=True, help="In kelvin.")
+@click.option("--stride", default=200, show_default=True, help="Steps of 0.5 fs between two frames.")
+@click.option("--warmup", default=4000, show_default=True, help="Steps before the first frame.")
+def uracil(out: Path, frames: int, seeds: int, temperature: float, stride: int, warmup: int) -> None:
+    """Sample uracil by GFN2-xTB molecular dynamics (about 15 minutes on one core; continues after a stop)."""
+    with _messages():
+        from geonorm.data import make_uracil
+
+        made = make_uracil(out, frames, range(seeds), temperature, stride=stride, warmup=warmup)
+    click.echo(f"{out}: {made}")
+
+
+@main.group()
+def reproduce() -> None:
+    """Repeat an experiment of the survey."""
+
+
+@reproduce.command("figure1")
+@click.option("--data", "source", default="uracil", show_default=True, help="uracil, md17:<molecule>, or a .npz file.")
+@click.option("--epochs", default=20, show_default=True, help="Passes over the training frames.")
+@click.option("--seeds", default=3, show_default=True, help="How many seeds: 0, 1, ...")
+@click.option("--seed", "chosen", type=int, multiple=True, help="One seed; repeat for more; replaces --seeds.")
+@click.option("--train", default=200, show_default=True, help="Training frames.")
+@click.option("--test", default=200, show_default=True, help="Test frames.")
+@click.option("--device", help="cpu, cuda, ...; default: the variable GEONORM_DEVICE, else cpu.")
+@click.option("--normalization", "names", multiple=True, help="all, none, no shift, ...; repeat for more.")
+@click.option("--energy-unit", help="Convert the data first: eV, meV, kcal/mol.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; continues there.")
+@click.option("--progress/--no-progress", default=True, show_default=True)
+def figure1(
+    source: str,
+    epochs: int,
+    seeds: int,
+    chosen: tuple[int, ...],
+    train: int,
+    test: int,
+    device: str | None,
+    names: tuple[str, ...],
+    energy_unit: str | None,
+    out: Path,
+    progress: bool,
+) -> None:
+    """Train Allegro with and without its normalizers; write figure1.csv and figure1.json (where it comes from)."""
+    with _messages():
+        from geonorm.experiments.figure1 import DEFAULT, figure1
+
+        records = figure1(
+            source,
+            epochs=epochs,
+            seeds=list(chosen) or seeds,
+            train=train,
+            test=test,
+            device=device,
+            normalizations=names or DEFAULT,
+            energy_unit=energy_unit,
+            out=out,
+            progress=progress,
+        )
+    click.echo(
+        f"mean squared test errors of total energy and force component, epoch {epochs}, units {records[0]['units']}"
+    )
+    for record in records:
+        if record["epoch"] == epochs:
+            errors = f"{record['test_energy_mse']:10.2e} {record['test_force_mse']:10.2e}"
+            click.echo(f"{record['normalization']:>14}  seed {record['seed']}  {errors}")
+    click.echo(f"wrote {out / 'figure1.csv'} and {out / 'figure1.json'}")
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Turn an error that is the user's to mend into one line instead of a traceback."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        raise click.ClickException(str(error)) from error

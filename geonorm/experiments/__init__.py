@@ -1,0 +1,6 @@
+"""One function per figure of the survey: train with and without, and return records."""
+
+from geonorm.experiments.figure1 import figure1
+from geonorm.experiments.records import read_records
+
+__all__ = ["figure1", "read_records"]

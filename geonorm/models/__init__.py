@@ -1,0 +1,1 @@
+"""Published models with every normalizer switchable by itself; import the module that you need."""
