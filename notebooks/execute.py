@@ -8,6 +8,7 @@ A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is no
 """
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import os
@@ -58,7 +59,7 @@ class ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """Return the kernel of the current environment under any name."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
 
@@ -83,7 +84,19 @@ def convert(text: Path) -> NotebookNode:
     return notebook
 
 
-def execute(notebook: NotebookNode, environment: dict[str, str], timeout: int) -> float:
+def kernel_environment(profile: str, keep_data: bool = False) -> dict[str, str]:
+    """Return the environment variables of a kernel.
+
+    Args:
+        profile: an empty folder for IPython's profile: a reader's own start-up files must not change a chapter.
+        keep_data: keep GEONORM_DATA.
+    """
+    removed = REMOVED if not keep_data else tuple(name for name in REMOVED if name != "GEONORM_DATA")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
+    return kept | ENVIRONMENT | {"IPYTHONDIR": profile}
+
+
+async def execute(notebook: NotebookNode, environment: dict[str, str], timeout: int) -> float:
     """Run all cells in place and return the peak memory in MB of the kernel and its children."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(
@@ -95,15 +108,15 @@ def execute(notebook: NotebookNode, environment: dict[str, str], timeout: int) -
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     client.reset_execution_trackers()
-    with client.setup_kernel(env=environment):
+    async with client.async_setup_kernel(env=environment):
         for index, cell in enumerate(notebook.cells):
-            client.execute_cell(cell, index)
-        return _peak_memory(client)
+            await client.async_execute_cell(cell, index)
+        return await _peak_memory(client)
 
 
-def _peak_memory(client: NotebookClient) -> float:
+async def _peak_memory(client: NotebookClient) -> float:
     expressions = {who: PEAK.format(who) for who in ("SELF", "CHILDREN")}
-    reply = client.kc.execute_interactive(
+    reply = await client.kc.execute_interactive(
         "", silent=True, store_history=False, user_expressions=expressions, output_hook=lambda message: None
     )
     values = [int(value["data"]["text/plain"]) for value in reply["content"]["user_expressions"].values()]
@@ -213,14 +226,10 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
         Refused: with every reason, when the notebook must not be committed; the file on disk is then as before.
     """
     notebook = convert(text)
-    removed = REMOVED[1:] if keep_data else REMOVED
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as profile:
-        # An empty profile: a reader's own IPython start-up files must not change a chapter.
-        environment = {key: value for key, value in os.environ.items() if key not in removed}
-        environment |= ENVIRONMENT | {"IPYTHONDIR": profile}
         try:
-            memory = execute(notebook, environment, timeout)
+            memory = asyncio.run(execute(notebook, kernel_environment(profile, keep_data), timeout))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise Refused(f"{text.stem}:\n{error}") from None
     seconds = time.perf_counter() - start
