@@ -1,0 +1,205 @@
+"""Named axes that a statistic pools, and batches of samples of different sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geonorm.numerics import accumulation_dtype
+
+#: What each letter pools, in canonical order (the survey's b, x, v; m and t for irreps).
+LETTERS = {
+    "b": "samples of the batch",
+    "x": "nodes of a sample",
+    "v": "channels",
+    "t": "irrep types",
+    "m": "components of an irrep",
+}
+
+
+class Axes(str):
+    r"""The set of axes that a statistic pools, written with the letters b, x, v, t, m.
+
+    $\mu_S$ of the survey is the mean over the axes in $S$: two entries of a batch share a statistic exactly when they
+    agree in every axis that is *not* pooled. ``Axes("xv")`` is one statistic per sample, ``Axes("bx")`` one per
+    channel.
+
+    Args:
+        letters: The pooled axes in any order: ``"b"`` samples, ``"x"`` nodes, ``"v"`` channels, ``"m"`` components of
+            an irrep, ``"t"`` irrep types. The empty string pools nothing.
+
+    Raises:
+        ValueError: If a letter is unknown or repeated, if ``b`` is pooled without ``x``, or ``t`` without ``v`` and
+            ``m``. Pooling b without x means one statistic per *node index* across samples: it has no meaning for
+            samples of different sizes, and on dense data it breaks permutation equivariance.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, letters: str = "") -> Axes:
+        unknown = sorted(set(letters) - set(LETTERS))
+        if unknown or len(set(letters)) != len(letters):
+            known = ", ".join(f"{letter} ({meaning})" for letter, meaning in LETTERS.items())
+            raise ValueError(f"axes {str(letters)!r} must use each of these letters at most once: {known}")
+        if "b" in letters and "x" not in letters:
+            raise ValueError(
+                f"axes {str(letters)!r} pool samples (b) but not nodes (x): a statistic per node index is undefined "
+                "for samples of different sizes and depends on the order of the nodes. Pool 'bx', or 'x' per sample."
+            )
+        if "t" in letters and not {"v", "m"} <= set(letters):
+            raise ValueError(
+                f"axes {str(letters)!r} pool irrep types (t) whose channels and components do not correspond: "
+                "add 'v' and 'm'."
+            )
+        return super().__new__(cls, "".join(letter for letter in LETTERS if letter in letters))
+
+    @property
+    def rows(self) -> str:
+        """Which rows share a statistic: ``"node"`` (each its own), ``"sample"``, or ``"batch"``."""
+        return "batch" if "b" in self else "sample" if "x" in self else "node"
+
+    def __repr__(self) -> str:
+        return f"Axes({str(self)!r})"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A batch of samples (graphs, molecules, sets) of different sizes, stored as one matrix of nodes.
+
+    Args:
+        index: The sample of each node, sorted or not, ``[nodes]``; ``None`` when all nodes form one sample.
+        num_samples: The number of samples; samples without nodes count.
+        num_nodes: The number of nodes of the whole batch.
+    """
+
+    index: Int[Tensor, " nodes"] | None
+    num_samples: int
+    num_nodes: int
+
+    @classmethod
+    def from_batch(
+        cls,
+        x: Float[Tensor, "nodes features"],
+        batch: Int[Tensor, " nodes"] | None = None,
+        batch_size: int | None = None,
+    ) -> Segments:
+        """Read the ``batch`` vector of PyTorch Geometric.
+
+        With ``batch_size`` nothing is read back from the device; without it the largest entry of ``batch`` is.
+
+        Args:
+            x: The node features, of which only the number of rows is used, ``[nodes, features]``.
+            batch: The sample of each node, ``[nodes]``; all nodes are one sample if it is missing.
+            batch_size: The number of samples.
+
+        Returns:
+            The batch.
+
+        Raises:
+            ValueError: If ``batch`` has the wrong length or type, or ``batch_size`` is too small for it.
+        """
+        num_nodes = x.shape[0]
+        if batch is None:
+            if batch_size not in (None, 1):
+                raise ValueError(
+                    f"batch_size is {batch_size} but no batch vector says which node belongs to which sample: "
+                    "pass batch, an integer tensor of shape [nodes]"
+                )
+            return cls(None, 1, num_nodes)
+        if batch.ndim != 1 or batch.shape[0] != num_nodes:
+            raise ValueError(
+                f"batch has shape {list(batch.shape)}, expected [{num_nodes}]: one sample number for each row of x"
+            )
+        if batch.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"batch has dtype {batch.dtype}, expected torch.int64: convert it with batch.long()")
+        if batch_size is None:
+            batch_size = int(batch.max()) + 1 if num_nodes else 0
+        elif (
+            num_nodes
+            and batch.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and int(batch.max()) >= batch_size
+        ):
+            raise ValueError(
+                f"batch_size is {batch_size} but batch numbers samples up to {int(batch.max())}: "
+                "pass the number of samples, or leave batch_size out"
+            )
+        return cls(batch, int(batch_size), num_nodes)
+
+    @classmethod
+    def dense(cls, x: Float[Tensor, "samples nodes features"]) -> Segments:
+        """Samples of one size, ``[samples, nodes, features]``, the special case of the survey's tensor."""
+        samples, nodes = x.shape[:2]
+        index = torch.arange(samples, device=x.device).repeat_interleave(nodes, output_size=samples * nodes)
+        return cls(index, samples, samples * nodes)
+
+    def counts(self, like: Tensor) -> Float[Tensor, " samples"]:
+        """The number of nodes of each sample, in the accumulation type of ``like``."""
+        dtype = accumulation_dtype(like.dtype)
+        if self.index is None:
+            return torch.full((1,), self.num_nodes, dtype=dtype, device=like.device)
+        ones = torch.ones(self.num_nodes, dtype=dtype, device=like.device)
+        return ones.new_zeros(self.num_samples).index_add(0, self.index, ones)
+
+    def sum(self, values: Float[Tensor, "nodes features"]) -> Float[Tensor, "samples features"]:
+        """Add the rows of each sample."""
+        if self.index is None:
+            return values.sum(0, keepdim=True)
+        return values.new_zeros(self.num_samples, values.shape[1]).index_add(0, self.index, values)
+
+    def expand(self, values: Float[Tensor, "samples features"]) -> Float[Tensor, "rows features"]:
+        """Give every node the row of its sample (one row that broadcasts when there is one sample)."""
+        return values if self.index is None else values.index_select(0, self.index)
+
+
+@dataclass(frozen=True)
+class NodeFeatures:
+    """Node features as a matrix, with the batch they came in and the shape to give back.
+
+    Args:
+        x: The features, ``[nodes, features]``.
+        shape: The shape of the tensor that was given.
+        batch: The sample of each node, or ``None``.
+        batch_size: The number of samples, or ``None``.
+    """
+
+    x: Float[Tensor, "nodes features"]
+    shape: torch.Size
+    batch: Int[Tensor, " nodes"] | None
+    batch_size: int | None
+
+    @classmethod
+    def read(
+        cls, x: Float[Tensor, "..."], batch: Int[Tensor, "..."] | None, batch_size: int | None, features: int
+    ) -> NodeFeatures:
+        """Accept ``[nodes, features]`` with a batch vector, or a dense batch ``[samples, nodes, features]``.
+
+        Raises:
+            ValueError: If the last axis is not ``features``, or the number of axes fits neither form.
+        """
+        if x.ndim not in (2, 3) or x.shape[-1] != features:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, expected [nodes, {features}] (with a batch vector) "
+                f"or a dense batch [samples, nodes, {features}]"
+            )
+        if x.ndim == 3 and batch is not None:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, a dense batch, and a batch vector was given too: "
+                f"flatten x to [nodes, {features}], or leave batch out"
+            )
+        return cls(x.reshape(-1, features), x.shape, batch, batch_size)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """Which node belongs to which sample; found only when a statistic asks for it."""
+        if len(self.shape) == 3:
+            return Segments.dense(self.x.view(self.shape))
+        return Segments.from_batch(self.x, self.batch, self.batch_size)
+
+    def restore(self, y: Float[Tensor, "nodes features"]) -> Float[Tensor, "..."]:
+        """Give the result the shape of the input."""
+        return y.view(self.shape)

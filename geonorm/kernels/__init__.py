@@ -1,0 +1,1 @@
+"""Standardization over pools: one operator, several implementations."""

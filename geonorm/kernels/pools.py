@@ -1,0 +1,153 @@
+"""Pools of entries that share a statistic: rows (nodes of a sample) times columns (channels and components)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geonorm.axes import Segments
+from geonorm.numerics import accumulation_dtype
+from geonorm.processes import global_sum
+
+
+class Columns(nn.Module):
+    """A partition of the columns of a feature matrix into groups that share a statistic.
+
+    Args:
+        keys: For each column the name of its group; ``None`` leaves the column out.
+        weights: For each column its weight in the weighted sum over its group.
+    """
+
+    def __init__(self, keys: Sequence[Hashable | None], weights: Sequence[float]) -> None:
+        super().__init__()
+        members: dict[Hashable, list[int]] = {}
+        for column, key in enumerate(keys):
+            if key is not None:
+                members.setdefault(key, []).append(column)
+        # Groups of equal size are reduced together by one reshape, so columns are visited in order of group size.
+        groups = list(members.values())
+        by_size = sorted(range(len(groups)), key=lambda number: len(groups[number]))
+        order = [column for number in by_size for column in groups[number]]
+        everything = list(range(len(keys)))
+        self.num_columns = len(keys)
+        self.num_groups = len(groups)
+        self.sizes = [(size, len(list(same))) for size, same in groupby(len(groups[number]) for number in by_size)]
+        self.complete = len(order) == len(keys)
+        self.each = order == everything and len(groups) == len(keys)
+        self.all = len(groups) == 1 and self.complete
+        self._register("order", None if order == everything else torch.tensor(order, dtype=torch.long))
+        rank = {number: position for position, number in enumerate(by_size)}
+        positions = [rank[number] for number in range(len(groups))]
+        self._register("position", None if positions == sorted(positions) else torch.tensor(positions))
+        group_of = {column: number for number, group in enumerate(groups) for column in group}
+        expand = torch.tensor([group_of.get(column, len(groups)) for column in everything], dtype=torch.long)
+        self._register("group", None if self.each or self.all else expand)
+        used = {weight for weight, key in zip(weights, keys, strict=True) if key is not None}
+        self.group_size = [len(group) for group in groups]
+        self.uniform = used.pop() if len(used) == 1 else None
+        weight = None if self.uniform is not None else torch.tensor(weights, dtype=torch.float64)
+        self._register("weight", weight)
+
+    def _register(self, name: str, value: Tensor | None) -> None:
+        self.register_buffer(name, value, persistent=False)
+
+    def weigh(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        """Multiply each column by its weight."""
+        if self.weight is not None:
+            return values * self.weight.to(values.dtype)
+        return values if self.uniform in (None, 1.0) else values * self.uniform
+
+    def sum(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows groups"]:
+        """Add the columns of each group."""
+        if self.each:
+            return values
+        if self.all:
+            return values.sum(1, keepdim=True)
+        if self.order is not None:
+            values = values.index_select(1, self.order)
+        parts, start = [], 0
+        for size, number in self.sizes:
+            part = values[:, start : start + size * number]
+            parts.append(part if size == 1 else part.reshape(-1, number, size).sum(2))
+            start += size * number
+        sums = parts[0] if len(parts) == 1 else torch.cat([*parts, values[:, :0]], 1)
+        return sums if self.position is None else sums.index_select(1, self.position)
+
+    def expand(self, values: Float[Tensor, "rows groups"]) -> Float[Tensor, "rows _"]:
+        """Give each column the value of its group, zero where it has none; one group stays one column."""
+        if self.each or self.all:
+            return values
+        if not self.complete:
+            values = torch.cat([values, values.new_zeros(values.shape[0], 1)], 1)
+        return values.index_select(1, self.group)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The entries that share one statistic.
+
+    Args:
+        rows: ``"node"``, ``"sample"`` or ``"batch"``: which rows are pooled.
+        columns: Which columns are pooled.
+        segments: Which row belongs to which sample; needed when ``rows`` is ``"sample"``.
+        rows_held: The number of rows of each pool, in all processes, ``[pools, 1]``.
+        count: The same, but at least one: what sums are divided by.
+    """
+
+    rows: str
+    columns: Columns
+    segments: Segments | None
+    rows_held: Float[Tensor, "pools 1"]
+    count: Float[Tensor, "pools 1"]
+
+    @classmethod
+    def build(cls, rows: str, columns: Columns, x: Float[Tensor, "nodes columns"], segments: Segments | None) -> Pool:
+        """Count the rows of every pool of the batch ``x``."""
+        dtype = accumulation_dtype(x.dtype)
+        if rows == "node":
+            held = torch.ones(1, 1, dtype=dtype, device=x.device)
+        elif rows == "sample":
+            held = segments.counts(x)[:, None]
+        else:
+            held = global_sum(torch.full((1, 1), x.shape[0], dtype=dtype, device=x.device))
+        return cls(rows, columns, segments, held, held.clamp(min=1))
+
+    def row_sum(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools columns"]:
+        """Add the rows of each pool that this process holds; columns stay apart."""
+        if self.rows == "node":
+            return values
+        return self.segments.sum(values) if self.rows == "sample" else values.sum(0, keepdim=True)
+
+    def finish(self, row_sums: Float[Tensor, "pools columns"]) -> Float[Tensor, "pools groups"]:
+        """From row sums of this process to the sums over whole pools, of all processes."""
+        sums = self.columns.sum(row_sums)
+        return global_sum(sums) if self.rows == "batch" else sums
+
+    def sum(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
+        """Add all entries of each pool."""
+        if self.columns.all and self.rows != "node":  # one thin column is cheaper to add over rows than a wide matrix
+            sums = self.row_sum(values.sum(1, keepdim=True))
+            return global_sum(sums) if self.rows == "batch" else sums
+        return self.finish(self.row_sum(values))
+
+    def mean(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
+        """The weighted mean of each pool: weights add up to one over a group of columns for a plain mean."""
+        columns = self.columns
+        if columns.weight is None:
+            return columns.weigh(self.sum(values) / self.count)
+        if columns.all:
+            return self.sum(columns.weigh(values)) / self.count
+        return self.finish(columns.weigh(self.row_sum(values))) / self.count
+
+    def expand_rows(self, values: Float[Tensor, "pools _"]) -> Float[Tensor, "rows _"]:
+        """Give every row the value of its pool (one row that broadcasts when there is one pool)."""
+        return self.segments.expand(values) if self.rows == "sample" else values
+
+    def expand(self, values: Float[Tensor, "pools groups"]) -> Float[Tensor, "rows _"]:
+        """Give every entry the value of its pool."""
+        return self.expand_rows(self.columns.expand(values))

@@ -1,0 +1,39 @@
+"""Floating-point care shared by all layers: accumulation types, norms that may be zero."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which statistics of ``dtype`` are computed: float32 for half precision, else ``dtype`` itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> Float[Tensor, "..."]:
+    r"""Euclidean norm that is right at zero, for tiny and for huge entries, to second order.
+
+    $$ \|x\| = s\,\sqrt{\textstyle\sum_i (x_i/s)^2}, \qquad s = 2^{\lfloor\log_2\max_i|x_i|\rfloor} $$
+
+    The value does not depend on the power of two $s$, so that $s$ is a constant for every derivative; it keeps the
+    squares from overflowing and vanishing. At $x=0$ the value and all derivatives are zero.
+
+    Args:
+        x: Any real tensor.
+        dim: The axis to reduce.
+        keepdim: Keep the reduced axis with length one.
+
+    Returns:
+        The norms, of the dtype of ``x``.
+    """
+    if x.shape[dim] == 0:
+        return x.sum(dim, keepdim=keepdim)
+    largest = x.detach().abs().amax(dim, keepdim=True)
+    exponent = torch.frexp(largest.to(accumulation_dtype(x.dtype))).exponent - 1
+    scale = torch.ldexp(torch.ones_like(largest), exponent).to(x.dtype)
+    square = (x / scale).square().sum(dim, keepdim=True)
+    positive = square > 0
+    norm = torch.where(positive, scale * torch.where(positive, square, 1).sqrt(), 0)
+    return norm if keepdim else norm.squeeze(dim)
