@@ -1,0 +1,37 @@
+"""Normalization layers for equivariant neural networks, and what they do to symmetry and information."""
+
+from geonorm.axes import Axes, Segments
+from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
+from geonorm.layers.message import MessageNorm
+from geonorm.layers.neighbors import AverageNeighborNorm, NeighborNorm, count_neighbors
+from geonorm.layers.soft_groups import DiffGroupNorm
+from geonorm.layers.standardize import Standardize
+from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
+from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AverageNeighborNorm",
+    "Axes",
+    "BatchNorm",
+    "DiffGroupNorm",
+    "FilterResponseNorm",
+    "GraphNorm",
+    "GraphSizeNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "MeanSubtractionNorm",
+    "MessageNorm",
+    "NeighborNorm",
+    "PairNorm",
+    "Segments",
+    "SetNorm",
+    "Standardize",
+    "VarianceNorm",
+    "count_neighbors",
+    "scaled_weight_standardization",
+    "spectral_norm",
+    "weight_norm",
+]

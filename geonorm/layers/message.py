@@ -1,0 +1,75 @@
+"""MessageNorm: a rescaled message, the one row of Table 1 with two inputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geonorm.numerics import accumulation_dtype, safe_norm
+
+
+class MessageNorm(nn.Module):
+    r"""Message normalization: give the aggregated message of a node the length of the node's own features.
+
+    $$ \mathrm{MsgNorm}(x_i, m_i)=s\,\|x_i\|_2\,\frac{m_i}{\max(\|m_i\|_2,\,10^{-12})} $$
+
+    The sum $x_i+\mathrm{MsgNorm}(x_i,m_i)$ and the MLP that the survey prints around it belong to the convolution. The
+    norms are those of one node, over $\{v\}$. The length of the message, and with it the number of neighbours that a
+    sum carries, is erased.
+
+    Args:
+        channels: The number of channels.
+        learn_scale: Learn the scale s (one number, initially 1).
+        device: The device of the scale.
+        dtype: Its dtype.
+
+    Source: Li, Xiong, Thabet and Ghanem 2020 (arXiv 2006.07739); equal to PyTorch Geometric ``MessageNorm``, and
+    finite to second order also where x or m is zero.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        learn_scale: bool = False,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.scale = nn.Parameter(torch.empty(1, device=device, dtype=dtype), requires_grad=learn_scale)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1."""
+        nn.init.ones_(self.scale)
+
+    def forward(
+        self, x: Float[Tensor, "*nodes channels"], message: Float[Tensor, "*nodes channels"]
+    ) -> Float[Tensor, "*nodes channels"]:
+        """Rescale the messages.
+
+        Args:
+            x: Node features, ``[nodes, channels]``.
+            message: The aggregated message of each node, ``[nodes, channels]``.
+
+        Returns:
+            The rescaled messages, to be added to ``x`` by the convolution.
+
+        Raises:
+            ValueError: If the shapes differ, or the last axis is not ``channels``.
+        """
+        if x.shape != message.shape or x.shape[-1] != self.channels:
+            raise ValueError(
+                f"x has shape {list(x.shape)} and message {list(message.shape)}, expected both "
+                f"[nodes, {self.channels}]: pass the messages after aggregation, one row for each node"
+            )
+        dtype = accumulation_dtype(message.dtype)
+        wide, m = x.to(dtype), message.to(dtype)
+        unit = m / safe_norm(m, keepdim=True).clamp(min=1e-12)
+        return (self.scale.to(dtype) * safe_norm(wide, keepdim=True) * unit).to(message.dtype)
+
+    def extra_repr(self) -> str:
+        """The number of channels, and whether the scale is learned."""
+        return f"{self.channels}, learn_scale={self.scale.requires_grad}"

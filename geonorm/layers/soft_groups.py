@@ -1,0 +1,159 @@
+"""DiffGroupNorm: a batch normalization for every soft group of nodes, without a tensor of nodes × groups × channels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from geonorm.axes import NodeFeatures
+from geonorm.numerics import accumulation_dtype
+from geonorm.processes import global_sum
+
+
+class DiffGroupNorm(nn.Module):
+    r"""Differentiable group normalization: batch statistics per soft group of nodes, added to the input.
+
+    $$ y_i=x_i+\lambda\sum_{g}\mathrm{BN}_g\big(S_{ig}\,x_i\big),\qquad S=\mathrm{softmax}_g(X\Gamma) $$
+
+    Every group has its own gain, bias and running statistics per channel. The sum over groups is a product of
+    matrices: with $A_{gc}=\gamma_{gc}/\sqrt{\sigma^2_{gc}+\varepsilon}$ it is
+    $x\odot(SA)-\sum_gA_g\odot\mu_g+\sum_g\beta_g$, and the means and variances are products $S^\top X$ too, so that
+    memory is that of $x$ and $S$.
+
+    Args:
+        channels: The number of channels.
+        groups: The number of groups.
+        lamda: The weight λ of the normalized part (0.01 in PyTorch Geometric, 0.005 in the authors' code).
+        eps: Added to the variance, inside the root.
+        momentum: The weight of the new value in the running statistics; ``None`` averages over all batches.
+        affine: Learn gain and bias per group and channel.
+        track_running_stats: Keep running statistics and use them in eval mode.
+        device: The device of parameters and buffers.
+        dtype: Their dtype.
+
+    Raises:
+        ValueError: If ``groups`` is smaller than one.
+
+    Source: Zhou et al. 2020 (arXiv 2006.06972); equal to PyTorch Geometric ``DiffGroupNorm``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int,
+        lamda: float = 0.01,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if groups < 1:
+            raise ValueError(f"groups is {groups}, expected at least one soft group")
+        self.channels, self.groups, self.lamda = channels, groups, lamda
+        self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
+        kwargs = {"device": device, "dtype": dtype}
+        self.assign = nn.Linear(channels, groups, bias=False, **kwargs)
+        self.weight = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
+        self.bias = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
+        if track_running_stats:
+            self.register_buffer("running_mean", torch.zeros(groups, channels, **kwargs))
+            self.register_buffer("running_var", torch.ones(groups, channels, **kwargs))
+            self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """A new assignment of groups, gain 1, bias 0, running statistics forgotten."""
+        if self.channels:
+            self.assign.reset_parameters()
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+        if self.track_running_stats:
+            self.reset_running_stats()
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics: mean 0, variance 1, no batch seen."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
+
+    def forward(
+        self,
+        x: Float[Tensor, "*nodes columns"],
+        batch: Int[Tensor, " rows"] | None = None,
+        batch_size: int | None = None,
+    ) -> Float[Tensor, "*nodes columns"]:
+        """Add the normalized soft groups to the features.
+
+        Args:
+            x: Features, ``[nodes, channels]``, or a dense batch ``[samples, nodes, channels]``.
+            batch: Not used: the statistics are those of the whole batch.
+            batch_size: Not used.
+
+        Returns:
+            The features, of the shape and dtype of ``x``.
+        """
+        given = NodeFeatures.read(x, batch, batch_size, self.channels)
+        dtype = accumulation_dtype(x.dtype)
+        wide = given.x.to(dtype)
+        share = torch.softmax(wide @ self.assign.weight.to(dtype).T, dim=-1)
+        if self.training or not self.track_running_stats:
+            mean, variance = self._statistics(wide, share)
+        else:
+            mean, variance = self.running_mean.to(dtype), self.running_var.to(dtype)
+        factor = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            factor = factor * self.weight.to(dtype)
+        normalized = wide * (share @ factor) - (factor * mean).sum(0)
+        if self.bias is not None:
+            normalized = normalized + self.bias.to(dtype).sum(0)
+        return given.restore((wide + self.lamda * normalized).to(x.dtype))
+
+    def _statistics(
+        self, x: Float[Tensor, "nodes channels"], share: Float[Tensor, "nodes groups"]
+    ) -> tuple[Float[Tensor, "groups channels"], Float[Tensor, "groups channels"]]:
+        r"""Mean and variance of $S_{ig}x_{ic}$, each to rounding also where x is far from zero.
+
+        With $x=k+z$ about the batch mean $k$ and $s=\bar s+t$, the centred part is $sz-\overline{sz}+kt$.
+        """
+        held = global_sum(x.new_full((1,), x.shape[0]))
+        number = held.clamp(min=1)
+
+        def average(values: Tensor) -> Tensor:
+            return global_sum(values) / number
+
+        centre = average(x.sum(0))
+        z = x - centre
+        mean_share = average(share.sum(0))
+        t = share - mean_share
+        mean_sz = average(share.T @ z)
+        mean = mean_sz + mean_share[:, None] * centre
+        spread_sz = (average(share.square().T @ z.square()) - mean_sz.square()).clamp(min=0)
+        cross = average((t * share).T @ z)
+        variance = spread_sz + 2 * centre * cross + centre.square() * average(t.square().sum(0))[:, None]
+        variance = variance.clamp(min=0)
+        if self.training and self.track_running_stats:
+            self._update_running(mean.detach(), variance.detach(), held)
+        return mean, variance
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, variance: Tensor, held: Tensor) -> None:
+        """Move the buffers towards the statistics of this batch, with torch's conventions."""
+        seen = held > 0
+        self.num_batches_tracked.add_(seen[0].long())
+        weight = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked.clamp(min=1)
+        unbiased = variance * held / (held - 1).clamp(min=1)
+        for buffer, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+            buffer.copy_(torch.where(seen, buffer + weight * (value.to(buffer.dtype) - buffer), buffer))
+
+    def extra_repr(self) -> str:
+        """The number of channels and groups."""
+        return f"{self.channels}, groups={self.groups}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
