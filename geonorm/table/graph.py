@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from geonorm.axes import Axes
-from geonorm.layers.graph import (
-    DiffGroupNorm,
-    GraphNorm,
-    GraphSizeNorm,
-    MeanSubtractionNorm,
-    MessageNorm,
-    PairNorm,
-    SetNorm,
-)
+from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
+from geonorm.layers.message import MessageNorm
 from geonorm.layers.neighbors import AverageNeighborNorm, NeighborNorm
+from geonorm.layers.soft_groups import DiffGroupNorm
 from geonorm.table import printed
 from geonorm.table.row import Invariance, Properties, Row
 
@@ -37,7 +31,7 @@ GRAPH_NORMS = (
         mean=Axes("x"),
         scale=Axes("x"),
         statistic="residual",
-        learnable={"mean_scale": "channels", **AFFINE},
+        learnable={**AFFINE, "mean_scale": "channels"},
         properties=Properties(
             invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel")))
         ),
@@ -102,7 +96,7 @@ GRAPH_NORMS = (
         verified="Outputs and gradients against PyG MessageNorm.",
         scale=Axes("v"),
         statistic="rms",
-        learnable={"scale": "1, on request"},
+        on_request=("scale",),
         properties=Properties(rotation="node", invariances=(Invariance("scale", ("node",), of="messages"),)),
         acts_on="messages",
         layer=MessageNorm,
@@ -124,7 +118,7 @@ GRAPH_NORMS = (
         mean=Axes("bx"),
         scale=Axes("bx"),
         statistic="residual",
-        learnable={"gate": "channels, groups", "weight": "groups, channels", "bias": "groups, channels"},
+        learnable={"assign.weight": "groups, channels", "weight": "groups, channels", "bias": "groups, channels"},
         running=("running_mean", "running_var"),
         properties=Properties(independent_train=False),
         layer=DiffGroupNorm,

@@ -74,6 +74,7 @@ ROWS = (
         mean=Axes("x"),
         scale=Axes("x"),
         statistic="residual",
+        on_request=("weight", "bias", "running_mean", "running_var"),
         properties=Properties(
             invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel")))
         ),

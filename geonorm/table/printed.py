@@ -94,7 +94,8 @@ def mean_subtraction_norm(a: Dense) -> Dense:
 def message_norm(
     a: Dense, message: Dense, s: float = 1.0, mlp: Callable[[Dense], Dense] = lambda features: features
 ) -> Dense:
-    r"""$\mathrm{MLP}(\mathcal A+s\,\lVert\mathcal A_{\{x\}}\rVert_2\,m_{\{x\}}/\lVert m_{\{x\}}\rVert_2)$, norms over nodes."""
+    r"""$\mathrm{MLP}(\mathcal A+s\,\lVert\mathcal A_{\{x\}}\rVert_2\,m_{\{x\}}/\lVert m_{\{x\}}\rVert_2)$."""
+    # Read by the legend, the subscript makes these lengths over the nodes, one per sample and channel.
     direction = message / torch.linalg.vector_norm(message, dim=1, keepdim=True)
     return mlp(a + s * torch.linalg.vector_norm(a, dim=1, keepdim=True) * direction)
 

@@ -73,12 +73,13 @@ def facts(row: Row) -> dict[str, str]:
         "Statistic": _STATISTIC.get(row.statistic, "none"),
         "Learnable": "; ".join(f"{name} [{shape}]" for name, shape in row.learnable.items()) or "nothing",
         "Collected in training": ", ".join(row.running) or "nothing",
+        "On request": ", ".join(row.on_request) or "nothing",
         "Permutations of nodes": "respected" if properties.permutation else "not respected",
         "Rotations of naive columns": rotation,
         "Samples independent": independence,
         "Removes (number)": "; ".join(_invariance(each) for each in properties.invariances) or "nothing",
         "Layer": row.layer.__name__,
-        "Sources": ", ".join(key for key in (row.paper, row.code, *row.sources) if key),
+        "Citation keys": ", ".join(key for key in (row.paper, row.code, *row.sources) if key),
     }
 
 

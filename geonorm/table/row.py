@@ -102,6 +102,7 @@ class Row:
         grouped: The channel axis is pooled within groups of channels.
         learnable: Parameters of the layer and their shapes.
         running: Statistics that training collects for evaluation mode.
+        on_request: Parameters and statistics that exist if an option asks for them.
         properties: Declared symmetries and invariances.
         acts_on: ``"features"``, ``"weights"``, or ``"messages"`` (a sum over neighbours).
         layer: The class, or for weights the function that changes a module in place.
@@ -127,6 +128,7 @@ class Row:
     grouped: bool = False
     learnable: Mapping[str, str] = field(default_factory=dict)
     running: tuple[str, ...] = ()
+    on_request: tuple[str, ...] = ()
     properties: Properties
     acts_on: str = "features"
     layer: Callable[..., Any]
