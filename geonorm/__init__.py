@@ -8,10 +8,12 @@ from geonorm.layers.soft_groups import DiffGroupNorm
 from geonorm.layers.standardize import Standardize
 from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
+from geonorm.table import TABLE1, make
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
+    "TABLE1",
     "AverageNeighborNorm",
     "Axes",
     "BatchNorm",
@@ -31,6 +33,7 @@ __all__ = [
     "Standardize",
     "VarianceNorm",
     "count_neighbors",
+    "make",
     "scaled_weight_standardization",
     "spectral_norm",
     "weight_norm",
