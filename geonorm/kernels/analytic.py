@@ -67,10 +67,22 @@ def plus(values: Tensor | None, other: Tensor | None) -> Tensor | None:
     return values + other
 
 
+#: The longest average sample whose float32 sum, one row after the other, is as exact as its entries.
+LONG_SAMPLE = 256
+
+
 def pooled_mean(pool: Pool, x: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
-    """The mean of each pool; the second step keeps its rounding error below that of the input when mean >> spread."""
+    """The mean of each pool, with a rounding error below that of the input also when mean >> spread.
+
+    Sums over short samples and sums over all rows (which torch adds pairwise) are exact enough; the sums of long samples
+    are taken once more, about the first result.
+    """
     mean = pool.mean(x)
-    return mean if x.dtype == torch.float64 else mean + pool.mean(x - pool.expand(mean))
+    if x.dtype == torch.float64 or pool.rows != "sample" or pool.segments.index is None:
+        return mean
+    if pool.segments.num_nodes <= LONG_SAMPLE * pool.segments.num_samples:
+        return mean
+    return mean + pool.mean(x - pool.expand(mean))
 
 
 class Maps:
