@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -110,20 +109,13 @@ class Segments:
                     "pass batch, an integer tensor of shape [nodes]"
                 )
             return cls(None, 1, num_nodes)
-        if batch.ndim != 1 or batch.shape[0] != num_nodes:
-            raise ValueError(
-                f"batch has shape {list(batch.shape)}, expected [{num_nodes}]: one sample number for each row of x"
-            )
-        if batch.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"batch has dtype {batch.dtype}, expected torch.int64: convert it with batch.long()")
+        _check_batch(batch, num_nodes)
+        readable = num_nodes and batch.device.type == "cpu" and not torch.compiler.is_compiling()
+        if readable and int(batch.min()) < 0:
+            raise ValueError(f"batch holds the sample number {int(batch.min())}, expected numbers from 0")
         if batch_size is None:
             batch_size = int(batch.max()) + 1 if num_nodes else 0
-        elif (
-            num_nodes
-            and batch.device.type == "cpu"
-            and not torch.compiler.is_compiling()
-            and int(batch.max()) >= batch_size
-        ):
+        elif readable and int(batch.max()) >= batch_size:
             raise ValueError(
                 f"batch_size is {batch_size} but batch numbers samples up to {int(batch.max())}: "
                 "pass the number of samples, or leave batch_size out"
@@ -156,6 +148,16 @@ class Segments:
         return values if self.index is None else values.index_select(0, self.index)
 
 
+def _check_batch(batch: Tensor, num_nodes: int) -> None:
+    """What can be checked without reading ``batch``: its shape and type."""
+    if batch.ndim != 1 or batch.shape[0] != num_nodes:
+        raise ValueError(
+            f"batch has shape {list(batch.shape)}, expected [{num_nodes}]: one sample number for each row of x"
+        )
+    if batch.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"batch has dtype {batch.dtype}, expected torch.int64: convert it with batch.long()")
+
+
 @dataclass(frozen=True)
 class NodeFeatures:
     """Node features as a matrix, with the batch they came in and the shape to give back.
@@ -179,7 +181,8 @@ class NodeFeatures:
         """Accept ``[nodes, features]`` with a batch vector, or a dense batch ``[samples, nodes, features]``.
 
         Raises:
-            ValueError: If the last axis is not ``features``, or the number of axes fits neither form.
+            ValueError: If the last axis is not ``features``, the number of axes fits neither form, x holds no
+                floating-point numbers, or ``batch`` has the wrong length or type.
         """
         if x.ndim not in (2, 3) or x.shape[-1] != features:
             raise ValueError(
@@ -191,9 +194,13 @@ class NodeFeatures:
                 f"x has shape {list(x.shape)}, a dense batch, and a batch vector was given too: "
                 f"flatten x to [nodes, {features}], or leave batch out"
             )
-        return cls(x.reshape(-1, features), x.shape, batch, batch_size)
+        if not x.is_floating_point():
+            raise ValueError(f"x has dtype {x.dtype}, expected a floating-point type: convert it with x.float()")
+        nodes = x.flatten(0, -2)
+        if batch is not None:
+            _check_batch(batch, nodes.shape[0])
+        return cls(nodes, x.shape, batch, batch_size)
 
-    @cached_property
     def segments(self) -> Segments:
         """Which node belongs to which sample; found only when a statistic asks for it."""
         if len(self.shape) == 3:

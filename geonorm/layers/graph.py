@@ -216,9 +216,9 @@ class GraphSizeNorm(nn.Module):
             The features, of the shape and dtype of ``x``.
         """
         given = NodeFeatures.read(x, batch, batch_size, self.channels)
-        segments = given.segments
+        segments = given.segments()
         root = segments.counts(given.x).clamp(min=1).rsqrt()
-        return given.restore(given.x * segments.expand(root[:, None]).to(x.dtype))
+        return given.restore((given.x * segments.expand(root[:, None])).to(x.dtype))
 
     def extra_repr(self) -> str:
         """The number of channels."""

@@ -235,14 +235,12 @@ class Standardize(RunningStatistics):
 
     def _plan(self, given: NodeFeatures) -> Plan:
         """The pools of this batch."""
-        axes = (self.mean_axes, self.scale_axes)
-        pools = []
-        for pooled, columns in zip(axes, (self.mean_columns, self.scale_columns), strict=True):
-            if columns is None:
-                pools.append(None)
-                continue
-            segments = given.segments if pooled.rows == "sample" else None
-            pools.append(Pool.build(pooled.rows, columns, given.x, segments))
+        kinds = ((self.mean_axes, self.mean_columns), (self.scale_axes, self.scale_columns))
+        by_sample = any(columns is not None and axes.rows == "sample" for axes, columns in kinds)
+        segments = given.segments() if by_sample else None
+        pools = [
+            None if columns is None else Pool.build(axes.rows, columns, given.x, segments) for axes, columns in kinds
+        ]
         return Plan(*pools, self.statistic, self.eps)
 
     def _per_column(self, per_field: Tensor | None) -> Float[Tensor, " columns"] | None:
