@@ -68,14 +68,14 @@ def plus(values: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 
 #: The longest average sample whose float32 sum, one row after the other, is as exact as its entries.
-LONG_SAMPLE = 256
+LONG_SAMPLE = 64
 
 
 def pooled_mean(pool: Pool, x: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
     """The mean of each pool, with a rounding error below that of the input also when mean >> spread.
 
-    Sums over short samples and sums over all rows (which torch adds pairwise) are exact enough; the sums of long samples
-    are taken once more, about the first result.
+    Sums over short samples and sums over all rows (which torch adds pairwise) are exact enough; the sums of long
+    samples are taken once more, about the first result.
     """
     mean = pool.mean(x)
     if x.dtype == torch.float64 or pool.rows != "sample" or pool.segments.index is None:
