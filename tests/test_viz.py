@@ -52,7 +52,7 @@ def test_show_closes_the_figure(shown):
     assert not matplotlib.pyplot.fignum_exists(fig.number)
 
 
-@pytest.mark.parametrize("alt", ["", "  ", None])
+@pytest.mark.parametrize("alt", ["", "  ", "\n"])
 def test_a_figure_without_words_is_refused(shown, alt):
     fig, _ = viz.figure("A message")
     with pytest.raises(ValueError, match="text alternative"):
@@ -149,7 +149,7 @@ def test_numbers_are_spoken_with_two_digits(value, words):
 
 
 def test_labels_at_the_same_height_move_apart():
-    placed = _spread(np.array([0.5, 0.5, 0.52, 0.9]), gap=0.1)
+    placed = _spread(np.array([0.5, 0.5, 0.52, 0.9]), sizes=np.full(4, 0.1))
     assert (np.diff(np.sort(placed)) >= 0.1 - 1e-6).all()
     assert placed[3] == 0.9
 
@@ -211,6 +211,11 @@ def test_a_table_says_yes_and_no():
     assert parser.words == ["What holds", "row", "rotation", "error", "<BN>", "no", "0.123", "PN", "yes", "–"]
     assert parser.scopes == ["col", "col", "col", "row", "row"]
     assert "<BN>  no" in repr(table)
+
+
+def test_a_table_typesets_formulas():
+    html = viz.TextTable(["row", "printed"], {"BN": [r"as $\frac{a}{b}$"]})._repr_html_()
+    assert r'as <span class="math notranslate nohighlight">\(\frac{a}{b}\)</span>' in html
 
 
 def test_a_table_with_a_missing_cell_is_refused():

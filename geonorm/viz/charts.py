@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from geonorm.viz.style import COLORS
+
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Positions or values along a line: a list, a range, an array; for several runs an array ``[runs, len(x)]``.
+Values = Sequence[Any] | np.ndarray
+Number = int | float | np.number
+
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 
 
-def spoken(value: float) -> str:
+def spoken(value: Number) -> str:
     """Write a number the way one says it: two significant digits, powers of ten for the far ends."""
     value = float(value)
     if not np.isfinite(value):
@@ -27,14 +34,14 @@ def spoken(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
-def _spread(positions: np.ndarray, gap: float) -> np.ndarray:
-    """Move label positions apart, as little as needed, so that neighbours keep a gap."""
+def _spread(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Move labels of given sizes apart, as little as needed, so that neighbours do not overlap."""
     order = np.argsort(positions, kind="stable")
-    placed = positions[order].astype(float)
+    placed, sizes = positions[order].astype(float), sizes[order]
     for _ in range(200):
         moved = False
         for lower in range(len(placed) - 1):
-            overlap = gap - (placed[lower + 1] - placed[lower])
+            overlap = (sizes[lower] + sizes[lower + 1]) / 2 - (placed[lower + 1] - placed[lower])
             if overlap > 1e-9:
                 placed[lower] -= overlap / 2
                 placed[lower + 1] += overlap / 2
@@ -46,15 +53,15 @@ def _spread(positions: np.ndarray, gap: float) -> np.ndarray:
     return result
 
 
-def _middle_and_range(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _middle_and_range(values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     runs = np.atleast_2d(np.asarray(values, dtype=float))
     return np.median(runs, axis=0), runs.min(axis=0), runs.max(axis=0)
 
 
 def lines(
     ax: Axes,
-    x: Sequence[float],
-    series: Mapping[str, Sequence[float] | np.ndarray],
+    x: Values,
+    series: Mapping[str, Values],
     *,
     x_label: str,
     y_label: str,
@@ -107,7 +114,7 @@ def lines(
     to_axes = ax.transData + ax.transAxes.inverted()
     inside = np.array([to_axes.transform((x[-1], end))[1] for end in ends])
     inches = ax.figure.get_size_inches()[1] * 0.62
-    placed = _spread(inside, gap=0.2 * max(heights) / inches)
+    placed = _spread(inside, sizes=0.2 * np.array(heights) / inches)
     for (label, color), height in zip(colors, placed, strict=True):
         ax.annotate(
             label,
@@ -124,8 +131,8 @@ def lines(
 
 def alt_lines(
     title: str,
-    x: Sequence[float],
-    series: Mapping[str, Sequence[float] | np.ndarray],
+    x: Values,
+    series: Mapping[str, Values],
     *,
     x_label: str,
     y_label: str,
@@ -158,7 +165,7 @@ def alt_lines(
 
 def bars(
     ax: Axes,
-    values: Mapping[str, float],
+    values: Mapping[str, Number],
     *,
     x_label: str,
     log_x: bool = False,
@@ -186,7 +193,7 @@ def bars(
         ax.barh(
             index,
             value,
-            color="#D55E00" if accent else "#0072B2",
+            color=COLORS["vermillion"] if accent else COLORS["blue"],
             hatch="//" if accent else None,
             edgecolor="white",
             height=0.66,
@@ -203,7 +210,7 @@ def bars(
     ax.set_xlabel(x_label)
 
 
-def alt_bars(title: str, values: Mapping[str, float], *, x_label: str) -> str:
+def alt_bars(title: str, values: Mapping[str, Number], *, x_label: str) -> str:
     """Say in words what `bars` draws: every name with its value.
 
     Args:

@@ -57,7 +57,7 @@ def _pooled(letters: frozenset[str]) -> Callable[[int, int, int], bool]:
     return member
 
 
-def _corner(sample: float, node: float, channel: float) -> np.ndarray:
+def _corner(sample: int | float, node: int | float, channel: int | float) -> np.ndarray:
     return np.array([channel, -node]) + sample * DEPTH
 
 

@@ -64,7 +64,7 @@ def use_style() -> None:
 
 
 def figure(
-    title: str, *, height: float = 3.4, width: float = WIDTH, columns: int = 1, sharey: bool = False
+    title: str, *, height: int | float = 3.4, width: int | float = WIDTH, columns: int = 1, sharey: bool = False
 ) -> tuple[Figure, Axes | list[Axes]]:
     """Open a figure whose title states its point.
 

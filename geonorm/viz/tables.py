@@ -6,7 +6,10 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from geonorm.table.render import _sentence as sentence
+
 Cell = str | bool | int | float | None
+LEFT = 'style="text-align: left"'
 
 
 def _said(cell: Cell) -> str:
@@ -22,6 +25,8 @@ def _said(cell: Cell) -> str:
 @dataclass(frozen=True)
 class TextTable:
     r"""A small table whose cells are words and numbers: booleans are written yes and no, nothing is colour alone.
+
+    Formulas between dollar signs are typeset.
 
     Args:
         columns: Names of the columns; the first one heads the row names.
@@ -59,13 +64,14 @@ class TextTable:
     def _repr_html_(self) -> str:
         head, *body = self._grid()
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        headers = "".join(f'<th scope="col">{html.escape(word)}</th>' for word in head)
+        headers = "".join(f'<th scope="col" {LEFT}>{sentence(word)}</th>' for word in head)
         lines = []
         for name, *cells in body:
-            said = "".join(f"<td>{html.escape(word)}</td>" for word in cells)
-            lines.append(f'<tr><th scope="row">{html.escape(name)}</th>{said}</tr>')
+            said = "".join(f"<td {LEFT}>{sentence(word)}</td>" for word in cells)
+            lines.append(f'<tr><th scope="row" {LEFT}>{sentence(name)}</th>{said}</tr>')
+        table = f"{caption}<thead><tr>{headers}</tr></thead><tbody>{''.join(lines)}</tbody>"
+        label = html.escape(self.caption or "table")
         return (
-            '<div style="overflow-x: auto" tabindex="0" role="region" aria-label="table">'
-            f'<table class="dataframe">{caption}<thead><tr>{headers}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-            "</div>"
+            f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{label}">'
+            f'<table class="dataframe">{table}</table></div>'
         )
