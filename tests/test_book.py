@@ -1,0 +1,159 @@
+"""The sources of the book: notebooks agree with their texts, chapters are whole, citations and addresses hold."""
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import urlparse
+
+import execute
+import nbformat
+import pytest
+import yaml
+from pybtex.database import parse_file
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = sorted((ROOT / "notebooks" / "text").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted((ROOT / "book").rglob("*.md"))
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+
+# What every chapter has, and how a reader recognizes it.
+PARTS = {
+    "objectives": r"^\*\*You will learn\*\*",
+    "prerequisites": r"^\*\*You need\*\*",
+    "time": r"^\*\*Time\*\*.*\d+ minutes",
+    "the survey's statement": r"^## What the survey says",
+    "findings": r"What we found",
+    "exercises": r"^## Exercises",
+    "summary": r"^## Summary",
+    "what next": r"^\*\*Next\*\*",
+}
+
+chapters = pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.stem)
+notebooks = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def _files(entry) -> list[str]:
+    """Every file that a part of the table of contents names."""
+    if isinstance(entry, list):
+        return [file for item in entry for file in _files(item)]
+    if isinstance(entry, dict):
+        own = [value for key, value in entry.items() if key in ("file", "root")]
+        return own + [file for value in entry.values() if isinstance(value, (list, dict)) for file in _files(value)]
+    return []
+
+
+def _markdown(notebook: Path) -> str:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_there_are_chapters():
+    assert TEXTS
+    assert NOTEBOOKS
+
+
+@chapters
+def test_notebook_agrees_with_its_text(text):
+    assert execute.differences(text) == []
+
+
+def test_every_notebook_has_a_text():
+    assert {path.stem for path in NOTEBOOKS} == {path.stem for path in TEXTS}
+
+
+@notebooks
+def test_notebook_may_be_committed(notebook):
+    assert execute.problems(nbformat.read(notebook, as_version=4)) == []
+
+
+@notebooks
+def test_notebook_holds_nothing_of_the_machine_that_ran_it(notebook):
+    assert nbformat.read(notebook, as_version=4).metadata.get("language_info", {}).get("version") is None
+    assert re.findall(r"/(?:home|root|Users|tmp|work)/\w+", notebook.read_text()) == []
+
+
+@chapters
+@pytest.mark.parametrize("part", PARTS)
+def test_chapter_has_its_parts(text, part):
+    found = re.search(PARTS[part], text.read_text(), re.MULTILINE) is not None
+    assert found, f"no {part} in {text.name}: nothing matches {PARTS[part]!r}"
+
+
+@notebooks
+def test_title_comes_once_and_carries_the_chapter_number(notebook):
+    titles = re.findall(r"^# (.*)$", re.sub(r"```.*?```", "", _markdown(notebook), flags=re.DOTALL), re.MULTILINE)
+    assert len(titles) == 1
+    assert titles[0].split()[0] == str(int(notebook.name[:2]))
+
+
+@chapters
+def test_exercises_have_executed_solutions(text):
+    source = text.read_text()
+    exercises = re.findall(r"\{exercise(?:-start)?\}[^\n]*\n(?::[^\n]*\n)*?:label: (\S+)", source)
+    solutions = re.findall(r"\{solution(?:-start)?\} (\S+)\n:class: dropdown", source)
+    assert len(exercises) >= 3
+    assert sorted(solutions) == sorted(exercises)
+    assert source.count("{exercise-start}") == source.count("{exercise-end}")
+    assert source.count("{solution-start}") == source.count("{solution-end}")
+
+
+def test_table_of_contents_is_complete():
+    listed = _files(TOC)
+    assert len(listed) == len(set(listed))
+    # Without the suffix Sphinx finds the notebook twice, once as text.
+    missing = [file for file in listed if not (ROOT / file).is_file() and not (ROOT / f"{file}.md").is_file()]
+    assert missing == []
+    pages = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES}
+    assert {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} | pages == set(listed)
+
+
+def test_redirects_lead_somewhere():
+    for old, new in CONFIG["sphinx"]["config"]["rediraffe_redirects"].items():
+        assert not (ROOT / old).exists()
+        assert (ROOT / new).is_file()
+
+
+def test_citations_are_defined():
+    defined = set(parse_file(ROOT / "book" / "references.bib").entries)
+    for page in [*PAGES, *TEXTS]:
+        roles = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text())
+        used = {key.strip() for role in roles for key in re.sub(r"\{.*?\}", "", role).split(",")}
+        assert used <= defined, f"{page.name}: {sorted(used - defined)} not in book/references.bib"
+
+
+def test_references_are_complete():
+    for key, entry in parse_file(ROOT / "book" / "references.bib").entries.items():
+        assert entry.persons.get("author") or entry.persons.get("editor") or entry.fields.get("organization"), key
+        assert {"title", "year"} <= set(entry.fields), key
+        assert re.fullmatch(r"(19|20)\d\d", entry.fields["year"]), key
+
+
+def test_the_address_of_the_repository_is_the_same_everywhere():
+    address = urlparse(CONFIG["repository"]["url"])
+    owner, name = address.path.strip("/").split("/")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout: the list of files is unknown")
+    host_of_pages = f"https://{owner}.github.io/{name}/"
+    assert CONFIG["html"]["baseurl"] == CONFIG["sphinx"]["config"]["ogp_site_url"] == host_of_pages
+    assert CONFIG["sphinx"]["config"]["notfound_urls_prefix"] == f"/{name}/"
+    patterns = {
+        rf"github\.com/([\w.-]+/{name})\b(?![\w-])": f"{owner}/{name}",
+        rf"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github)/([\w.-]+/{name})\b": f"{owner}/{name}",
+        rf"(https?://[\w.-]+\.github\.io/{name}/)": host_of_pages,
+    }
+    for file in tracked:
+        path = ROOT / file
+        if path.suffix in {".npz", ".png", ".svg"} or not path.is_file():
+            continue
+        source = path.read_text(encoding="utf-8")
+        for pattern, expected in patterns.items():
+            assert set(re.findall(pattern, source)) <= {expected}, file
+
+
+def test_no_large_file_is_tracked():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    sizes = {file: (ROOT / file).stat().st_size for file in listing.split("\0") if file and (ROOT / file).is_file()}
+    assert {file: size for file, size in sizes.items() if size > 1_000_000} == {}

@@ -1,0 +1,88 @@
+"""The lists of dependencies agree: pyproject.toml, constraints.txt, environment.yml, the workflows, the citation."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+# conda's name -> pip's name
+NAMES = {"pytorch-cpu": "torch"}
+# What only a notebook server needs: it shows the chapters' MyST text there.
+ONLY_ON_BINDER = {"jupyterlab-myst"}
+
+
+def _pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def _requirements() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"]
+    return [
+        Requirement(line) for line in [*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)]
+    ]
+
+
+@pytest.mark.parametrize("requirement", _requirements(), ids=lambda requirement: requirement.name)
+def test_every_dependency_is_pinned_within_its_bounds(requirement):
+    version = _pins().get(canonicalize_name(requirement.name))
+    assert version, f"{requirement.name} is not in constraints.txt"
+    assert requirement.specifier.contains(version, prereleases=True)
+
+
+def test_core_dependencies_stay_few():
+    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {
+        "torch",
+        "e3nn",
+        "numpy",
+        "jaxtyping",
+        "click",
+    }
+
+
+def test_torch_is_pinned_without_a_build():
+    # The same pin must fit the wheels with and without CUDA.
+    assert "+" not in _pins()["torch"]
+
+
+def test_conda_environment_has_the_pinned_versions():
+    pins = _pins()
+    conda = [line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
+    pip = next(line["pip"] for line in ENVIRONMENT["dependencies"] if isinstance(line, dict))
+    versions = dict(re.split("==?", line) for line in [*conda, *pip] if "=" in line)
+    assert SpecifierSet(PROJECT["requires-python"]).contains(versions.pop("python"))
+    for name, version in versions.items():
+        if name not in ONLY_ON_BINDER:
+            assert version == pins[canonicalize_name(NAMES.get(name, name))], name
+    assert {NAMES.get(line.split("=")[0], line.split("=")[0]) for line in conda} >= {"torch", "numpy"}
+    assert "-c constraints.txt" in pip
+    extras = next(line for line in pip if line.startswith("-e"))
+    assert set(re.search(r"\[(.*)\]", extras)[1].split(",")) == {"book", "models", "data"}
+
+
+def test_workflows_test_the_oldest_supported_torch_and_python():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    matrix = workflow["jobs"]["versions"]["strategy"]["matrix"]
+    torch = next(requirement for requirement in _requirements() if requirement.name == "torch")
+    oldest = next(version for version in matrix["torch"] if version)
+    assert torch.specifier.contains(oldest)
+    assert str(torch.specifier) == f">={oldest.rsplit('.', 1)[0]}"
+    supported = {line.split("::")[-1].strip() for line in PROJECT["classifiers"] if "Python :: 3." in line}
+    assert {min(supported), max(supported)} == set(matrix["python"])
+
+
+def test_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
