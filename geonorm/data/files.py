@@ -121,10 +121,14 @@ def read_arrays(
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if wanted is None or name in wanted}
+            arrays = {name: archive[name] for name in archive.files if wanted is None or name in wanted}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error).lower():
             raise DataFileError(
                 f"{path}: holds pickled Python objects, which can run code when read; expected plain arrays. {way_out}"
             ) from error
         raise DataFileError(f"{path}: damaged archive ({error}); expected readable NumPy arrays. {way_out}") from error
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataFileError(f"{path}: members {foreign} are not NumPy arrays; expected an .npz archive. {way_out}")
+    return arrays

@@ -11,8 +11,8 @@ from numpy import ndarray
 
 from geonorm.data.files import DataFileError
 
-#: Electronvolts in one unit of energy (CODATA 2018; thermochemical calorie).
-ENERGY_IN_EV = {"eV": 1.0, "meV": 1e-3, "kcal/mol": 0.0433641153087705, "hartree": 27.211386245988}
+#: Electronvolts in one unit of energy (CODATA 2018, thermochemical calorie).
+ENERGY_IN_EV = {"eV": 1.0, "meV": 1e-3, "kcal/mol": 4184 / 96485.33212331, "hartree": 27.211386245988}
 #: Angstrom in one unit of length.
 LENGTH_IN_ANGSTROM = {"Ang": 1.0, "nm": 10.0, "bohr": 0.529177210903}
 #: Chemical symbols of the elements that the sets of this package hold.

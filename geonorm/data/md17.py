@@ -188,8 +188,8 @@ def download_md17(
             _extract(transfer, f"rmd17_{molecule}.npz", part)
         read_md17(part, molecule)
     except DataFileError as error:
-        part.unlink(missing_ok=revised)
         aside = set_aside(transfer)
+        part.unlink(missing_ok=True)
         raise DataFileError(f"{error} What came from {address} is kept as {aside}.") from error
     os.replace(part, path)
     if revised:

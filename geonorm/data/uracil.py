@@ -151,11 +151,11 @@ def _frames(arrays: dict[str, np.ndarray]) -> Frames:
 def _trajectory(seed: int, count: int, settings: dict, advance) -> dict[str, np.ndarray]:
     from ase import units
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
     rng = np.random.default_rng(seed)
     atoms = _relaxed()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings["temperature_K"], rng=rng)
+    spread = np.sqrt(units.kB * settings["temperature_K"] * atoms.get_masses())
+    atoms.set_momenta(rng.standard_normal((len(atoms), 3)) * spread[:, None])
     dynamics = Langevin(
         atoms,
         settings["timestep_fs"] * units.fs,

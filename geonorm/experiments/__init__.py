@@ -2,5 +2,6 @@
 
 from geonorm.experiments.figure1 import figure1
 from geonorm.experiments.records import read_records
+from geonorm.experiments.sizes import layer_sizes
 
-__all__ = ["figure1", "read_records"]
+__all__ = ["figure1", "layer_sizes", "read_records"]

@@ -14,31 +14,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from geonorm.experiments.loss import errors
 from geonorm.models.allegro import Allegro, collate
 
 #: What every epoch of a run records; squared units of the data, per training loss, total energy and force component.
 METRICS = ("train_loss", "test_loss", "test_energy_mse", "test_force_mse", "gradient_norm")
-
-
-def errors(network: Allegro, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return the loss and the two mean squared errors of a batch.
-
-    .. math::
-        \mathcal L = \frac{1}{B}\sum_b \Big(\frac{\hat E_b - E_b}{n_b}\Big)^2
-        + \frac{1}{3\sum_b n_b}\sum_{b,x} \lVert \hat F_{bx} - F_{bx} \rVert^2
-
-    Args:
-        network: The network.
-        batch: From :func:`geonorm.models.allegro.collate`.
-
-    Returns:
-        The loss, the mean squared error of total energies, and that of force components.
-    """
-    energies, forces = network(batch)
-    difference = energies - batch["total_energy"].squeeze(-1)
-    force_mse = (forces - batch["forces"]).square().mean()
-    loss = (difference / batch["num_atoms"]).square().mean() + force_mse
-    return loss, difference.square().mean(), force_mse
 
 
 def train(

@@ -36,14 +36,18 @@ def preserved_global_state() -> Iterator[None]:
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     environment = dict(os.environ)
     sharing = torch.multiprocessing.get_sharing_strategy()
-    fusion = torch.jit.set_fusion_strategy([("STATIC", 2), ("DYNAMIC", 10)])
-    torch.jit.set_fusion_strategy(fusion)
     optimization = e3nn.get_optimization_defaults()
     flags = {name: getattr(dynamo, name) for name in ("capture_dynamic_output_shape_ops", "capture_scalar_outputs")}
     precision = getattr(torch.backends, "fp32_precision", None)
     tf32 = _cudnn_tf32()
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with warnings.catch_warnings():
+        # What other packages call out of date inside themselves is not the reader's to mend.
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        # The strategy can only be read by setting another one.
+        fusion = torch.jit.set_fusion_strategy([("STATIC", 2), ("DYNAMIC", 10)])
+        torch.jit.set_fusion_strategy(fusion)
         try:
             yield
         finally:

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from geonorm.cli import main
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_help_of_every_command_names_what_it_does():
+    for command, words in {
+        (): ("data", "reproduce", "table"),
+        ("data",): ("uracil",),
+        ("data", "uracil"): ("--out", "--frames"),
+        ("reproduce",): ("figure1",),
+        ("reproduce", "figure1"): ("--data", "--epochs", "--seeds", "--train", "--test", "--device", "--out"),
+    }.items():
+        result = invoke(*command, "--help")
+        assert result.exit_code == 0
+        assert all(word in result.output for word in words)
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from geonorm.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'lightning', 'nequip', 'ase', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_uracil_is_made(tmp_path):
+    pytest.importorskip("tblite")
+    out = tmp_path / "u.npz"
+    options = ("--frames", "2", "--seeds", "2", "--stride", "1", "--warmup", "1")
+    result = invoke("data", "uracil", "--out", str(out), *options)
+    assert result.exit_code == 0, result.output
+    assert "2 frames, H4C4N2O2, eV, Ang" in result.output
+    assert out.exists()
+
+
+def test_figure1_writes_numbers_and_where_they_come_from(tmp_path):
+    pytest.importorskip("allegro")
+    options = ("--epochs", "1", "--seed", "2", "--train", "5", "--test", "5", "--normalization", "all", "--no-progress")
+    result = invoke("reproduce", "figure1", *options, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "seed 2" in result.output
+    assert (tmp_path / "figure1.csv").read_text().startswith("normalization,seed,epoch,train_loss,test_loss")
+    assert "--seed 2 --normalization all" in (tmp_path / "figure1.json").read_text()
+
+
+def test_a_mistake_is_one_line_and_no_traceback(tmp_path):
+    result = invoke("reproduce", "figure1", "--data", "absent.npz", "--out", str(tmp_path / "x"))
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no data named 'absent.npz'")
+    assert "Traceback" not in result.output
