@@ -67,8 +67,15 @@ def plus(values: Tensor | None, other: Tensor | None) -> Tensor | None:
     return values + other
 
 
-#: The longest average sample whose float32 sum, one row after the other, is as exact as its entries.
+#: The longest sample whose float32 sum, one row after the other, is as exact as its entries.
 LONG_SAMPLE = 64
+
+
+def may_hold_long_samples(pool: Pool) -> bool:
+    """Whether some sample is longer than that, as far as the host knows without waiting for the device."""
+    if torch.compiler.is_compiling() or pool.count.device.type != "cpu":
+        return True
+    return bool((pool.count > LONG_SAMPLE).any())
 
 
 def pooled_mean(pool: Pool, x: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
@@ -80,9 +87,7 @@ def pooled_mean(pool: Pool, x: Float[Tensor, "nodes columns"]) -> Float[Tensor, 
     mean = pool.mean(x)
     if x.dtype == torch.float64 or pool.rows != "sample" or pool.segments.index is None:
         return mean
-    if pool.segments.num_nodes <= LONG_SAMPLE * pool.segments.num_samples:
-        return mean
-    return mean + pool.mean(x - pool.expand(mean))
+    return mean + pool.mean(x - pool.expand(mean)) if may_hold_long_samples(pool) else mean
 
 
 class Maps:
