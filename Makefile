@@ -73,9 +73,9 @@ serve: $(VENV)/ready  ## Show the built book at http://localhost:8000 (PORT=... 
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server --directory _build/html $(PORT)
 
-test: env  ## Run all checks: lint, unit tests, every notebook against its outputs, strict build of the book
+test: env  ## Run all checks: lint, strict build of the book, unit tests, every notebook against its outputs
 	@mkdir -p _build; status=0; summary=""; \
-	for part in lint test-unit test-notebooks test-book; do \
+	for part in lint test-book test-unit test-notebooks; do \
 	  echo; echo "== make $$part"; start=$$SECONDS; \
 	  if $(MAKE) $$part 2>&1 | tee _build/$$part.log; then result=passed; else result=FAILED; status=1; fi; \
 	  closing=$$(grep -E '^=+ .*(passed|failed|error|no tests ran).* =+$$' _build/$$part.log | tail -n 1 | sed -E 's/^=+ | =+$$//g' || true); \

@@ -108,7 +108,7 @@ async def execute(notebook: NotebookNode, environment: dict[str, str], timeout: 
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     client.reset_execution_trackers()
-    async with client.async_setup_kernel(env=environment):
+    async with client.async_setup_kernel(env=environment, cleanup_kc=True):
         for index, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, index)
         return await _peak_memory(client)

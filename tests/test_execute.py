@@ -1,0 +1,121 @@
+"""notebooks/execute.py: what it makes, what it refuses, and that a refusal leaves the old notebook alone."""
+
+import os
+
+import execute
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+HEADER = "---\nkernelspec:\n  display_name: Python 3\n  name: python3\n---\n\n"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+SHOW = (
+    "from IPython.display import publish_display_data\n"
+    f'publish_display_data({{"image/png": "{PIXEL}", "text/plain": "<Figure>"}}, {{"image/png": {{"alt": "A dot."}}}})'
+)
+
+
+def _text(*cells: str) -> str:
+    return HEADER + "# 99 A chapter\n\n" + "\n".join(f"```{{code-cell}} ipython3\n{cell}\n```\n" for cell in cells)
+
+
+def _figure(alt="A dot."):
+    output = new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"})
+    metadata = {"mystnb": {"image": {"alt": alt}}} if alt else {}
+    return new_code_cell("draw()", execution_count=1, outputs=[output], metadata=metadata)
+
+
+def _code(source="1 + 1", count=1, outputs=()):
+    return new_code_cell(source, execution_count=count, outputs=list(outputs))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(execute, "TEXTS", tmp_path / "text")
+    return tmp_path
+
+
+def test_a_good_notebook_is_accepted():
+    cells = [new_markdown_cell("# 99 A chapter"), _figure(), _code(count=2), new_code_cell("")]
+    assert execute.problems(new_notebook(cells=cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (_figure(alt=""), "no alt text"),
+        (_figure(alt="   "), "no alt text"),
+        (_code(count=None), "execution count is None, expected 1"),
+        (_code(count=7), "execution count is 7, expected 1"),
+        (_code("plot();"), "ends with ';'"),
+        (_code(outputs=[new_output("error", ename="ValueError", evalue="no")]), "raised ValueError: no"),
+        (_code(outputs=[new_output("stream", name="stderr", text="careful")]), "wrote to stderr: 'careful'"),
+        (_code(outputs=[new_output("stream", name="stdout", text="x" * 400_000)]), "at most 400 kB"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bad_cell_is_refused(cell, reason):
+    found = execute.problems(new_notebook(cells=[new_markdown_cell("# 99 A chapter"), cell]))
+    assert len(found) == 1
+    assert reason in found[0]
+
+
+def test_two_figures_in_a_cell_are_refused():
+    cell = _figure()
+    cell.outputs *= 2
+    assert "draws 2 figures" in execute.problems(new_notebook(cells=[new_markdown_cell("# 99"), cell]))[0]
+
+
+@pytest.mark.parametrize("cells", [[], [_code()], [new_markdown_cell("## Not a title")]], ids=["empty", "code", "h2"])
+def test_a_notebook_without_a_title_is_refused(cells):
+    assert "title" in execute.problems(new_notebook(cells=cells))[0]
+
+
+def test_making_a_chapter(folder, monkeypatch):
+    monkeypatch.setenv("GEONORM_DATA", "/somewhere")
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("import os\nos.environ.get('GEONORM_DATA'), os.environ['OMP_NUM_THREADS']", "", SHOW))
+    record = execute.make(text)
+    first = (folder / "99_chapter.ipynb").read_bytes()
+    notebook = nbformat.reads(first, as_version=4)
+    assert notebook.cells[1].outputs[0].data["text/plain"] == "(None, '1')"
+    assert [cell.id for cell in notebook.cells] == ["0", "1", "2", "3"]
+    assert execute.alt_text(notebook.cells[3]) == "A dot."
+    assert notebook.cells[3].outputs[0].metadata == {}
+    assert record.bytes == len(first)
+    assert 10 < record.memory_mb < 1000
+    execute.make(text)
+    assert (folder / "99_chapter.ipynb").read_bytes() == first
+    assert execute.differences(text) == []
+
+
+def test_a_refusal_leaves_the_old_notebook_alone(folder):
+    text = folder / "text" / "99_chapter.md"
+    (folder / "99_chapter.ipynb").write_text("old")
+    for bad, reason in [("1 / 0", "ZeroDivisionError"), ("import sys; print('late', file=sys.stderr)", "stderr")]:
+        text.write_text(_text(bad))
+        with pytest.raises(execute.Refused, match=reason):
+            execute.make(text)
+        assert sorted(os.listdir(folder)) == ["99_chapter.ipynb", "text"]
+        assert (folder / "99_chapter.ipynb").read_text() == "old"
+
+
+def test_differences_between_text_and_notebook_are_named(folder):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("1 + 1"))
+    assert execute.differences(text) == ["99_chapter.ipynb is missing"]
+    (folder / "99_chapter.ipynb").write_text(execute.serialized(execute.convert(text)))
+    assert execute.differences(text) == []
+    text.write_text(_text("1 + 2"))
+    assert execute.differences(text) == ["cell 1: source differs: text '1 + 2', notebook '1 + 1'"]
+    text.write_text(_text("1 + 1", "2 + 2"))
+    assert execute.differences(text) == ["3 cells in the text, 2 in the notebook"]
+
+
+def test_an_unknown_chapter_is_refused_with_the_known_ones(folder):
+    (folder / "text" / "99_chapter.md").write_text(_text("1"))
+    assert [path.stem for path in execute.chosen(["99"])] == ["99_chapter"]
+    with pytest.raises(SystemExit, match="no chapter starts with 98; there are: 99_chapter"):
+        execute.chosen(["98"])
