@@ -1,0 +1,238 @@
+"""What acts on a batch: rotations, permutations, other samples, shifts and scales."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geonorm.axes import Segments
+from geonorm.layers.fields import Fields
+
+Level = Literal["batch", "sample", "node"]
+
+
+def samples(
+    x: Float[Tensor, "nodes *features"], batch: Int[Tensor, " nodes"] | None, batch_size: int | None = None
+) -> tuple[Int[Tensor, " nodes"], int]:
+    """The sample of every node, and the number of samples; without a batch vector all nodes are one sample."""
+    segments = Segments.from_batch(x.flatten(1), batch, batch_size)
+    index = x.new_zeros(x.shape[0], dtype=torch.long) if segments.index is None else segments.index.long()
+    return index, segments.num_samples
+
+
+def random_rotations(number: int, improper: bool = False, seed: int = 0) -> Float[Tensor, "number 3 3"]:
+    """Draw orthogonal matrices from the invariant (Haar) measure, in float64.
+
+    Args:
+        number: How many.
+        improper: Let the first, third, fifth … have determinant −1 (a rotation times the inversion), so that samples
+            of one batch get elements of both kinds; else all determinants are +1.
+        seed: The seed of the draw; torch's global generator is not touched.
+
+    Returns:
+        The matrices, ``[number, 3, 3]``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(number, 3, 3, dtype=torch.float64, generator=generator)
+    q, r = torch.linalg.qr(gaussian)
+    # The signs make the factorization unique, without which Q is not uniformly distributed.
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]
+    q = q * torch.linalg.det(q)[:, None, None].round()
+    if improper:
+        q[::2] *= -1
+    return q
+
+
+def rotations_of_nodes(
+    x: Float[Tensor, "nodes *features"],
+    batch: Int[Tensor, " nodes"] | None,
+    batch_size: int | None = None,
+    *,
+    level: Level = "sample",
+    improper: bool = False,
+    seed: int = 0,
+) -> Float[Tensor, "nodes 3 3"]:
+    """Draw one rotation for the whole batch, for every sample or for every node, and give it to its nodes.
+
+    Raises:
+        ValueError: If the level is unknown.
+    """
+    index, number = samples(x, batch, batch_size)
+    if level == "batch":
+        index, number = torch.zeros_like(index), 1
+    elif level == "node":
+        index, number = torch.arange(len(index)), len(index)
+    elif level != "sample":
+        raise ValueError(f"level is {level!r}, expected 'batch', 'sample' or 'node': who gets a rotation of its own")
+    return random_rotations(number, improper, seed)[index]
+
+
+def rotate(
+    x: Float[Tensor, "nodes *features"],
+    rotations: Float[Tensor, "nodes 3 3"],
+    irreps: str | o3.Irreps | None = None,
+) -> Float[Tensor, "nodes *features"]:
+    """Act on node features with one orthogonal matrix per node.
+
+    Args:
+        x: Vectors ``[nodes, channels, 3]``, or features ``[nodes, columns]``.
+        rotations: The matrices, proper or not, ``[nodes, 3, 3]``.
+        irreps: What the columns are, in e3nn's ``mul_ir`` layout. Without it, three consecutive columns are one polar
+            vector (``Cx1o``).
+
+    Returns:
+        The features, rotated.
+
+    Raises:
+        ValueError: If the columns do not fit the irreps, or cannot be read as vectors.
+    """
+    rotations = rotations.to(x.dtype)
+    if irreps is None or x.ndim == 3:
+        if x.shape[-1] % 3 or (x.ndim == 3 and x.shape[-1] != 3):
+            raise ValueError(
+                f"x has shape {list(x.shape)}: columns are read as vectors, so their number must be divisible by 3 "
+                "(or x [nodes, channels, 3]). Say what they are with irreps, for example '8x0e+8x1o'"
+            )
+        return torch.einsum("nij,ncj->nci", rotations, x.reshape(len(x), -1, 3)).reshape(x.shape)
+    irreps = o3.Irreps(irreps)
+    if x.ndim != 2 or x.shape[1] != irreps.dim:
+        raise ValueError(f"x has shape {list(x.shape)}, expected [nodes, {irreps.dim}] for irreps {irreps}")
+    parts = []
+    for (mul, irrep), columns in zip(irreps, irreps.slices(), strict=True):
+        part = x[:, columns].reshape(len(x), mul, irrep.dim)
+        parts.append(torch.einsum("nij,ncj->nci", irrep.D_from_matrix(rotations), part).flatten(1))
+    return torch.cat(parts, 1) if parts else x
+
+
+def permute_nodes(index: Int[Tensor, " nodes"], seed: int = 0) -> Int[Tensor, " nodes"]:
+    """Draw a new order of the nodes inside every sample; the positions that a sample holds stay its own.
+
+    Args:
+        index: The sample of each node, sorted or not.
+        seed: The seed of the draw.
+
+    Returns:
+        The order: the new features are ``x[order]``. Every sample of two nodes or more is really reordered.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.arange(len(index))
+    for sample in index.unique().tolist():
+        places = torch.nonzero(index == sample)[:, 0]
+        drawn = torch.randperm(len(places), generator=generator)
+        if torch.equal(drawn, torch.arange(len(places))):
+            drawn = drawn.roll(1)
+        order[places] = places[drawn]
+    return order
+
+
+def permute_samples(
+    index: Int[Tensor, " nodes"], number: int, seed: int = 0
+) -> tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]]:
+    """Draw a new order of the samples of a batch.
+
+    Args:
+        index: The sample of each node.
+        number: The number of samples.
+        seed: The seed of the draw.
+
+    Returns:
+        The order of the nodes (new features: ``x[order]``) and the new, sorted ``batch`` vector.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    new_number = torch.randperm(number, generator=generator)
+    if torch.equal(new_number, torch.arange(number)):
+        new_number = new_number.roll(1)
+    order = torch.argsort(new_number[index], stable=True)
+    return order, new_number[index][order]
+
+
+def replace_other_samples(
+    x: Float[Tensor, "nodes *features"], index: Int[Tensor, " nodes"], sample: int, seed: int = 0
+) -> Float[Tensor, "nodes *features"]:
+    """Keep one sample and draw new features, of the same mean and spread, for all others."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    new = (x.mean() + x.std(correction=0) * drawn).to(x.dtype)
+    keep = (index == sample).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(keep, x, new)
+
+
+def column_groups(
+    x: Float[Tensor, "nodes *features"], irreps: str | o3.Irreps | None = None, groups: int | None = None
+) -> dict[str, Int[Tensor, " columns"]]:
+    """What a parameter can belong to besides samples and nodes: for each name the group of every column.
+
+    Args:
+        x: The features; axes after the first are flattened.
+        irreps: Adds ``"field"`` (one irrep copy) and ``"type"``. Vectors ``[nodes, channels, 3]`` have fields anyway.
+        groups: Adds ``"group"``: that many groups of consecutive channels.
+    """
+    columns = x[0].numel()
+    named = {"channel": torch.arange(columns)}
+    if groups is not None:
+        named["group"] = torch.arange(columns) * groups // columns
+    if irreps is not None:
+        fields = Fields(irreps)
+        named["type"] = torch.tensor([column.type for column in fields.columns])
+        named["field"] = torch.tensor(fields.field_of_column)
+    elif x.ndim == 3:
+        named["field"] = torch.arange(columns) // x.shape[2]
+    return named
+
+
+def pools(
+    x: Float[Tensor, "nodes *features"],
+    batch: Int[Tensor, " nodes"] | None,
+    per: tuple[str, ...],
+    *,
+    irreps: str | o3.Irreps | None = None,
+    groups: int | None = None,
+) -> Int[Tensor, "nodes *features"]:
+    """Number the entries of a batch: two entries have one number if one parameter belongs to both.
+
+    Args:
+        x: The features.
+        batch: The sample of each node.
+        per: What a parameter belongs to, for example ``("sample", "channel")``: any of ``"sample"``, ``"node"``,
+            ``"channel"``, ``"group"``, ``"field"``, ``"type"``. Empty: one parameter for the whole batch.
+        irreps: What the columns are, where a field or a type is meant.
+        groups: The number of groups of channels, where a group is meant.
+
+    Returns:
+        The numbers 0, 1, …, of the shape of ``x``.
+
+    Raises:
+        ValueError: If a name is unknown here.
+    """
+    index, _ = samples(x, batch)
+    columns = column_groups(x, irreps, groups)
+    known = {"sample": index[:, None], "node": torch.arange(len(x))[:, None]}
+    known |= {name: group[None, :] for name, group in columns.items()}
+    number = torch.zeros(len(x), x[0].numel(), dtype=torch.long)
+    for name in per:
+        if name not in known:
+            raise ValueError(f"per {name!r} is unknown here, expected any of {', '.join(known)} (field needs irreps)")
+        number = number * (int(known[name].max()) + 1) + known[name]
+    return number.unique(return_inverse=True)[1].reshape(x.shape)
+
+
+def shift(
+    x: Float[Tensor, "nodes *features"], pool: Int[Tensor, "nodes *features"], seed: int = 0
+) -> Float[Tensor, "nodes *features"]:
+    """Add to every pool of entries a number of its own, of the size of the features."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(int(pool.max()) + 1, dtype=torch.float64, generator=generator)
+    return x + (x.std(correction=0) * drawn[pool]).to(x.dtype)
+
+
+def scale(
+    x: Float[Tensor, "nodes *features"], pool: Int[Tensor, "nodes *features"], seed: int = 0
+) -> Float[Tensor, "nodes *features"]:
+    """Multiply every pool of entries by a factor of its own between one half and two."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(int(pool.max()) + 1, dtype=torch.float64, generator=generator)
+    return x * (2.0 ** (2 * drawn[pool] - 1)).to(x.dtype)

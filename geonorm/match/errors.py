@@ -1,0 +1,216 @@
+"""How far a layer is from a symmetry: relative errors between two ways of computing the same thing, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geonorm.match import actions
+from geonorm.match.actions import Level, samples
+from geonorm.match.frozen import frozen
+
+Layer = Callable[..., Tensor]
+Features = Float[Tensor, "nodes *features"]
+Batch = Int[Tensor, " nodes"] | None
+
+
+def relative_error(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> float:
+    r"""The relative difference of two tensors, between 0 and 1.
+
+    $$ \frac{\|a-b\|}{\|a\|+\|b\|} $$
+
+    Degenerate outputs have no relative error and give ``nan``: an entry that is NaN or infinite, or both tensors zero.
+    ``nan`` is neither below nor above any bound, so that ``error < bound`` never passes a layer that computes nothing.
+
+    Args:
+        a: One tensor.
+        b: The other, of the same shape.
+
+    Returns:
+        The error, or ``nan``.
+    """
+    a, b = a.double(), b.double()
+    size = a.norm() + b.norm()
+    if not torch.isfinite(size) or size < torch.finfo(torch.float64).tiny:
+        return float("nan")
+    return ((a - b).norm() / size).item()
+
+
+def _largest(errors: list[float]) -> float:
+    """The largest error; ``nan`` wins."""
+    return torch.tensor(errors, dtype=torch.float64).max().item()
+
+
+def node_permutation_error(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    seed: int = 0,
+) -> float:
+    """Reorder the nodes inside each sample: the relative error of the output, which must be reordered alike.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        x: Node features, ``[nodes, ...]``.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+        training: Training or eval mode.
+        seed: The seed of the order.
+
+    Returns:
+        The relative error; ``nan`` if the output is degenerate.
+    """
+    function = frozen(layer, training)
+    order = actions.permute_nodes(samples(x, batch, batch_size)[0], seed)
+    return relative_error(function(x[order], batch, batch_size), function(x, batch, batch_size)[order])
+
+
+def sample_permutation_error(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    seed: int = 0,
+) -> float:
+    """Reorder the samples of the batch: the relative error of the output, which must be reordered alike."""
+    function = frozen(layer, training)
+    index, number = samples(x, batch, batch_size)
+    order, new_batch = actions.permute_samples(index, number, seed)
+    return relative_error(function(x[order], new_batch, number), function(x, index, number)[order])
+
+
+def rotation_error(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    irreps: str | o3.Irreps | None = None,
+    irreps_out: str | o3.Irreps | None = None,
+    level: Level = "sample",
+    improper: bool = True,
+    training: bool = True,
+    seed: int = 0,
+) -> float:
+    r"""Rotate the input: the relative error of the output, which must be rotated alike, $f(gx)=gf(x)$.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        x: Features ``[nodes, columns]``, or vectors ``[nodes, channels, 3]``.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+        irreps: What the input columns are; without it three consecutive columns are one polar vector.
+        irreps_out: What the output columns are; without it the same as the input.
+        level: One rotation for the whole ``"batch"``, for each ``"sample"`` (the symmetry of a task that treats samples
+            one by one), or for each ``"node"``.
+        improper: Also try elements with determinant −1, besides rotations proper.
+        training: Training or eval mode.
+        seed: The seed of the rotations.
+
+    Returns:
+        The larger of the errors for proper and improper elements; ``nan`` if the output is degenerate.
+    """
+    function = frozen(layer, training)
+    x = x.double()
+    y = function(x, batch, batch_size)
+    irreps_out = irreps if irreps_out is None else irreps_out
+    errors = []
+    for kind in (False, True) if improper else (False,):
+        g = actions.rotations_of_nodes(x, batch, batch_size, level=level, improper=kind, seed=seed)
+        moved = function(actions.rotate(x, g, irreps), batch, batch_size)
+        errors.append(relative_error(moved, actions.rotate(y, g, irreps_out)))
+    return _largest(errors)
+
+
+def sample_dependence(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    seed: int = 0,
+) -> float:
+    """Change the features of all other samples: the largest relative change of a sample's own output.
+
+    A layer that treats samples one by one gives exactly zero.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)`` or ``(x, batch)``.
+        x: Node features, ``[nodes, ...]``.
+        batch: The sample of each node; at least two samples with nodes.
+        batch_size: The number of samples.
+        training: Training or eval mode.
+        seed: The seed of the new features.
+
+    Returns:
+        The largest relative change over the samples; ``nan`` if an output is degenerate.
+
+    Raises:
+        ValueError: If there is only one sample.
+    """
+    function = frozen(layer, training)
+    index, _ = samples(x, batch, batch_size)
+    present = index.unique().tolist()
+    if len(present) < 2:
+        raise ValueError(f"the batch has {len(present)} sample(s) with nodes, expected two or more: pass batch")
+    y = function(x, batch, batch_size)
+    errors = []
+    for sample in present:
+        other = function(actions.replace_other_samples(x, index, sample, seed + sample), batch, batch_size)
+        own = index == sample
+        if y[own].any() or other[own].any():  # a sample of one node may rightly be mapped to zero
+            errors.append(relative_error(other[own], y[own]))
+    return _largest(errors) if errors else float("nan")
+
+
+def invariance_error(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    kind: Literal["shift", "scale"],
+    per: tuple[str, ...] = (),
+    irreps: str | o3.Irreps | None = None,
+    groups: int | None = None,
+    training: bool = True,
+    seed: int = 0,
+) -> float:
+    """Shift or scale the input: the relative change of the output, zero where the layer cannot see the change.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        x: Node features, ``[nodes, ...]``.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+        kind: ``"shift"`` or ``"scale"``, with a random parameter for each of ``per``.
+        per: What a parameter belongs to, for example ``("sample", "channel")``; see :func:`pools`.
+        irreps: What the columns are, where ``per`` names a field or a type.
+        groups: The number of channel groups, where ``per`` names a group.
+        training: Training or eval mode.
+        seed: The seed of the parameters.
+
+    Returns:
+        The relative error; ``nan`` if the output is degenerate.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind not in ("shift", "scale"):
+        raise ValueError(f"kind is {kind!r}, expected 'shift' or 'scale'")
+    function = frozen(layer, training)
+    x = x.double()
+    pool = actions.pools(x, batch, per, irreps=irreps, groups=groups)
+    changed = {"shift": actions.shift, "scale": actions.scale}[kind](x, pool, seed)
+    return relative_error(function(changed, batch, batch_size), function(x, batch, batch_size))

@@ -1,0 +1,233 @@
+"""What a layer cannot see: the null space of its Jacobian, in dimensions and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geonorm.match import actions
+from geonorm.match.frozen import frozen
+from geonorm.match.jacobian import jacobian
+from geonorm.numerics import safe_norm
+
+Layer = Callable[..., Tensor]
+Features = Float[Tensor, "nodes *features"]
+Batch = Int[Tensor, " nodes"] | None
+
+#: The sine of the largest angle at which a named direction counts as lying in the null space.
+ANGLE = 1e-2
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """The input directions that the output does not feel, to first order.
+
+    Args:
+        basis: An orthonormal basis; each column is a direction of the flattened input, ``[inputs, dimension]``.
+        singular_values: Those of the Jacobian, in descending order.
+        largest: The largest singular value.
+        smallest_kept: The smallest one that counts as nonzero, relative to the largest.
+        largest_dropped: The largest one that counts as zero, relative to the largest; with ε in the layer not zero.
+    """
+
+    basis: Float[Tensor, "inputs dimension"]
+    singular_values: Float[Tensor, " values"]
+    largest: float
+    smallest_kept: float
+    largest_dropped: float
+
+    @property
+    def dimension(self) -> int:
+        """The number of independent directions."""
+        return self.basis.shape[1]
+
+    @property
+    def gap(self) -> float:
+        """The smallest kept singular value over the largest dropped one: a clear count has a large gap."""
+        return self.smallest_kept / self.largest_dropped if self.largest_dropped else float("inf")
+
+    def __repr__(self) -> str:
+        return f"NullSpace(dimension={self.dimension}, gap={self.gap:.1e})"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The null space in words.
+
+    Args:
+        named: The families of directions found, for example ``{"shift per (sample, channel)": 16}``; each has its own
+            dimension, and two families may overlap.
+        dimension: The dimension of the null space.
+        unexplained: What no name covers.
+        gap: How clearly the null space stands apart, see :class:`NullSpace`.
+    """
+
+    named: dict[str, int]
+    dimension: int
+    unexplained: int
+    gap: float
+
+
+def null_space(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    tol: float = 1e-4,
+) -> NullSpace:
+    """The input directions that the output does not feel, from the singular values of the Jacobian.
+
+    Shifts and scales that a layer removes are directions of this kind; sign flips and other finite changes are not.
+    With ε in the layer a scale is removed only approximately, up to the singular value ε/(s²+ε) relative to the others.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        x: Generic features: where pools are constant or nearly so, fewer directions are independent.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+        training: Training or eval mode.
+        tol: Singular values below this part of the largest count as zero.
+
+    Returns:
+        A basis and the singular values on both sides of the gap.
+
+    Raises:
+        ValueError: If the Jacobian is not finite.
+    """
+    matrix = jacobian(layer, x, batch, batch_size, training=training).reshape(-1, x.numel())
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the Jacobian is not finite at this input: the layer divides by zero there, or overflows")
+    _, values, directions = torch.linalg.svd(matrix, full_matrices=True)
+    size = frozen(layer, training)(x, batch, batch_size).norm() / x.double().norm().clamp(min=1e-300)
+    largest = values[0].item() if len(values) else 0.0
+    # Where the layer is constant the largest singular value is itself round-off of the output.
+    kept = values > max(tol * largest, 1e-10 * size.item())
+    rank = int(kept.sum())
+    reference = largest or 1.0
+    return NullSpace(
+        basis=directions[rank:].T,
+        singular_values=values,
+        largest=largest,
+        smallest_kept=values[rank - 1].item() / reference if rank else 0.0,
+        largest_dropped=values[rank].item() / reference if rank < len(values) else 0.0,
+    )
+
+
+def null_space_dimension(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    tol: float = 1e-4,
+) -> int:
+    """How many input directions the output does not feel; :func:`null_space` also tells how clear the count is."""
+    return null_space(layer, x, batch, batch_size, training=training, tol=tol).dimension
+
+
+def explain_null_space(
+    layer: Layer,
+    x: Features,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    training: bool = True,
+    tol: float = 1e-4,
+    irreps: str | o3.Irreps | None = None,
+    groups: int | None = None,
+) -> Explanation:
+    """Name the directions that a layer does not see.
+
+    Each family of a small dictionary (shift, scale, and for vectors shift of lengths; of all features, per sample, per
+    node, each also per channel, group, field or type) is intersected with the null space. Families whose part of the
+    null space lies in that of others are left out.
+
+    Args:
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        x: Generic features.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+        training: Training or eval mode.
+        tol: See :func:`null_space`.
+        irreps: What the columns are; adds the names that speak of fields and types.
+        groups: The number of channel groups; adds the names that speak of groups.
+
+    Returns:
+        Names and dimensions, and what is left unnamed.
+    """
+    space = null_space(layer, x, batch, batch_size, training=training, tol=tol)
+    found = []
+    for name, directions in _dictionary(x.detach().double(), batch, irreps, groups):
+        inside = _intersection(directions, space.basis)
+        if inside.shape[1]:
+            found.append((-inside.shape[1], directions.shape[1], name, inside))
+    named, covered = {}, space.basis[:, :0]
+    for dimension, _, name, inside in sorted(found, key=lambda entry: entry[:2]):
+        new = _outside(inside, covered)
+        if new.shape[1]:
+            named[name] = -dimension
+            covered = torch.cat([covered, new], 1)
+    return Explanation(named, space.dimension, space.dimension - covered.shape[1], space.gap)
+
+
+def _dictionary(
+    x: Features, batch: Batch, irreps: str | o3.Irreps | None, groups: int | None
+) -> list[tuple[str, Float[Tensor, "inputs directions"]]]:
+    """Every family of named directions at x: its name and an orthonormal basis."""
+    columns = actions.column_groups(x, irreps, groups)
+    kinds = {"shift": torch.ones_like(x), "scale": x}
+    if "field" in columns:
+        kinds["shift of lengths"] = _unit_fields(x, columns["field"])
+    families = []
+    for kind, values in kinds.items():
+        for row in ((), ("sample",), ("node",)):
+            for column in ((), *((name,) for name in columns)):
+                per = row + column
+                pool = actions.pools(x, batch, per, irreps=irreps, groups=groups).flatten()
+                number = int(pool.max()) + 1
+                of = "" if kind == "shift of lengths" else " of all features"
+                words = f" per {per[0]}" if len(per) == 1 else f" per ({', '.join(per)})" if per else of
+                directions = values.new_zeros(x.numel(), number)
+                directions[torch.arange(x.numel()), pool] = values.flatten()
+                length = directions.norm(dim=0)
+                # One parameter for a single entry names whatever happens to that entry, and so explains nothing.
+                kept = (length > 0) & ((pool.bincount() > 1) | ("node" not in per))
+                directions = directions[:, kept] / length[kept]
+                families.append((kind + words if per else f"one {kind}{words}", directions))
+    return families
+
+
+def _unit_fields(x: Features, field: Int[Tensor, " columns"]) -> Features:
+    """Every field divided by its length: the direction in which its length grows; zero for fields of one component."""
+    flat = x.flatten(1)
+    unit = torch.zeros_like(flat)
+    for number in field.unique().tolist():
+        member = field == number
+        if int(member.sum()) > 1:
+            length = safe_norm(flat[:, member], dim=1, keepdim=True)
+            unit[:, member] = flat[:, member] / torch.where(length > 0, length, 1)
+    return unit.reshape(x.shape)
+
+
+def _intersection(
+    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
+) -> Float[Tensor, "inputs common"]:
+    """The directions (an orthonormal family) that lie in the space, up to the angle."""
+    sines, combinations = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)[1:]
+    return directions @ combinations[sines < ANGLE].T
+
+
+def _outside(
+    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
+) -> Float[Tensor, "inputs new"]:
+    """An orthonormal basis of what directions add to a space."""
+    left, sines, _ = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)
+    return left[:, sines > ANGLE]
