@@ -57,7 +57,8 @@ class _Standardize(torch.autograd.Function):
     def forward(x, alpha, gamma, beta, tau, plan):
         y, mean, square = analytic.forward(*_wide(x, Parameters(alpha, gamma, beta, tau)), plan)
         empty = x.new_empty(0)
-        return y.to(x.dtype), empty if mean is None else mean, empty.clone() if square is None else square
+        y = x.clone() if y is x else y.to(x.dtype)  # with nothing to do the formula gives back its input
+        return y, empty if mean is None else mean, empty.clone() if square is None else square
 
     @staticmethod
     def setup_context(ctx, inputs, output):

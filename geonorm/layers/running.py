@@ -15,10 +15,10 @@ class RunningStatistics(nn.Module):
     unbiased variance when the statistic is centred, and the plain second moment otherwise.
     """
 
-    def _register_running(self, means: int, scales: int, momentum: float | None, **kwargs) -> None:
+    def _register_running(self, means: int | None, scales: int | None, momentum: float | None, **kwargs) -> None:
         self.momentum = momentum
-        self.register_buffer("running_mean", torch.zeros(means, **kwargs) if means else None)
-        self.register_buffer("running_var", torch.ones(scales, **kwargs) if scales else None)
+        self.register_buffer("running_mean", None if means is None else torch.zeros(means, **kwargs))
+        self.register_buffer("running_var", None if scales is None else torch.ones(scales, **kwargs))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=kwargs.get("device")))
 
     def reset_running_stats(self) -> None:

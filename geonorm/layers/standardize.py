@@ -114,8 +114,8 @@ class Standardize(RunningStatistics):
         self.exponent_logit = nn.Parameter(torch.empty(len(self.fields.types), **kwargs)) if learn_exponent else None
         self.track_running_stats = track_running_stats
         if track_running_stats:
-            means = 0 if self.mean_columns is None else self.mean_columns.num_groups
-            scales = 0 if self.scale_columns is None else self.scale_columns.num_groups
+            means = None if self.mean_columns is None else self.mean_columns.num_groups
+            scales = None if self.scale_columns is None else self.scale_columns.num_groups
             self._register_running(means, scales, momentum, **kwargs)
         self.reset_parameters()
 
