@@ -18,7 +18,7 @@ def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> 
     $$ \|x\| = s\,\sqrt{\textstyle\sum_i (x_i/s)^2}, \qquad s = 2^{\lfloor\log_2\max_i|x_i|\rfloor} $$
 
     The value does not depend on the power of two $s$, so that $s$ is a constant for every derivative; it keeps the
-    squares from overflowing and vanishing. At $x=0$ the value and all derivatives are zero.
+    squares from overflowing and vanishing. At $x=0$ the value and all derivatives are zero; NaN stays NaN.
 
     Args:
         x: Any real tensor.
@@ -30,10 +30,10 @@ def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> 
     """
     if x.shape[dim] == 0:
         return x.sum(dim, keepdim=keepdim)
-    largest = x.detach().abs().amax(dim, keepdim=True)
-    exponent = torch.frexp(largest.to(accumulation_dtype(x.dtype))).exponent - 1
-    scale = torch.ldexp(torch.ones_like(largest), exponent).to(x.dtype)
-    square = (x / scale).square().sum(dim, keepdim=True)
-    positive = square > 0
-    norm = torch.where(positive, scale * torch.where(positive, square, 1).sqrt(), 0)
+    wide = x.to(accumulation_dtype(x.dtype))
+    largest = wide.detach().abs().amax(dim, keepdim=True)
+    scale = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - 1)
+    square = (wide / scale).square().sum(dim, keepdim=True)
+    zero = square == 0
+    norm = torch.where(zero, 0, scale * torch.where(zero, 1, square).sqrt()).to(x.dtype)
     return norm if keepdim else norm.squeeze(dim)
