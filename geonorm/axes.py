@@ -148,6 +148,20 @@ class Segments:
         return values if self.index is None else values.index_select(0, self.index)
 
 
+def check_floating_point(x: Tensor, name: str = "x") -> None:
+    """Refuse features that cannot be normalized, such as integers.
+
+    Args:
+        x: The features.
+        name: What the message calls them.
+
+    Raises:
+        ValueError: If ``x`` holds no floating-point numbers.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"{name} has dtype {x.dtype}, expected a floating-point type: convert it with {name}.float()")
+
+
 def _check_batch(batch: Tensor, num_nodes: int) -> None:
     """What can be checked without reading ``batch``: its shape and type."""
     if batch.ndim != 1 or batch.shape[0] != num_nodes:
@@ -194,8 +208,7 @@ class NodeFeatures:
                 f"x has shape {list(x.shape)}, a dense batch, and a batch vector was given too: "
                 f"flatten x to [nodes, {features}], or leave batch out"
             )
-        if not x.is_floating_point():
-            raise ValueError(f"x has dtype {x.dtype}, expected a floating-point type: convert it with x.float()")
+        check_floating_point(x)
         nodes = x.flatten(0, -2)
         if batch is not None:
             _check_batch(batch, nodes.shape[0])

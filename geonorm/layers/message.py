@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from geonorm.axes import check_floating_point
 from geonorm.numerics import accumulation_dtype, safe_norm
 
 
@@ -58,13 +59,15 @@ class MessageNorm(nn.Module):
             The rescaled messages, to be added to ``x`` by the convolution.
 
         Raises:
-            ValueError: If the shapes differ, or the last axis is not ``channels``.
+            ValueError: If the shapes differ, the last axis is not ``channels``, or the numbers are integers.
         """
         if x.shape != message.shape or x.shape[-1] != self.channels:
             raise ValueError(
                 f"x has shape {list(x.shape)} and message {list(message.shape)}, expected both "
                 f"[nodes, {self.channels}]: pass the messages after aggregation, one row for each node"
             )
+        check_floating_point(x)
+        check_floating_point(message, "message")
         dtype = accumulation_dtype(message.dtype)
         wide, m = x.to(dtype), message.to(dtype)
         unit = m / safe_norm(m, keepdim=True).clamp(min=1e-12)

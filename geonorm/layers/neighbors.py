@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from geonorm.axes import check_floating_point
+from geonorm.numerics import accumulation_dtype
 
 
 def count_neighbors(receivers: Int[Tensor, " edges"], num_nodes: int) -> Int[Tensor, " nodes"]:
@@ -62,14 +65,16 @@ class NeighborNorm(nn.Module):
             The mean over neighbours; zero stays zero where there are none.
 
         Raises:
-            ValueError: If the shapes do not fit.
+            ValueError: If the shapes do not fit, or x holds no floating-point numbers.
         """
         if x.ndim != 2 or x.shape[1] != self.channels or num_neighbors.shape != x.shape[:1]:
             raise ValueError(
                 f"x has shape {list(x.shape)} and num_neighbors {list(num_neighbors.shape)}, expected "
                 f"[nodes, {self.channels}] and [nodes]: count_neighbors(receivers, num_nodes) gives the counts"
             )
-        return x / num_neighbors.clamp(min=1).to(x.dtype)[:, None]
+        check_floating_point(x)
+        dtype = accumulation_dtype(x.dtype)
+        return (x.to(dtype) / num_neighbors.clamp(min=1).to(dtype)[:, None]).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The number of channels."""
@@ -102,22 +107,24 @@ class AverageNeighborNorm(nn.Module):
     def __init__(
         self,
         channels: int,
-        avg_num_neighbors: float | Sequence[float],
+        avg_num_neighbors: float | int | Sequence[float | int] | Float[Tensor, "..."],
         power: float = 0.5,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        per_type = isinstance(avg_num_neighbors, Sequence)
-        values = list(avg_num_neighbors) if per_type else [avg_num_neighbors]
+        given = avg_num_neighbors.tolist() if hasattr(avg_num_neighbors, "tolist") else avg_num_neighbors
+        self.per_type = isinstance(given, Sequence)
+        values = list(given) if self.per_type else [given]
         if not values or not all(math.isfinite(value) and value > 0 for value in values):
             raise ValueError(
                 f"avg_num_neighbors is {avg_num_neighbors}, expected positive numbers: "
                 "AverageNeighborNorm.from_dataset counts them"
             )
-        self.channels, self.power, self.per_type = channels, power, per_type
-        value = torch.tensor(values if per_type else values[0], device=device, dtype=dtype)
+        self.channels, self.power = channels, power
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        value = torch.tensor(values if self.per_type else given, device=device, dtype=dtype)
         self.register_buffer("avg_num_neighbors", value)
 
     @classmethod
@@ -144,13 +151,13 @@ class AverageNeighborNorm(nn.Module):
             The layer.
 
         Raises:
-            ValueError: If the data set has no nodes or no edges, or a type never occurs with a neighbour.
+            ValueError: If the data set has no nodes or no edges, a type never occurs with a neighbour, or a sample has
+                receivers or types that do not fit it.
         """
         number = 1 if num_types is None else num_types
         edges, nodes = torch.zeros(number, dtype=torch.long), torch.zeros(number, dtype=torch.long)
-        for receivers, num_nodes, *types in samples:
-            counts = count_neighbors(receivers, num_nodes).cpu()
-            types = types[0].cpu() if num_types is not None else torch.zeros(num_nodes, dtype=torch.long)
+        for place, sample in enumerate(samples):
+            counts, types = _counts_and_types(place, sample, num_types)
             edges.index_add_(0, types, counts)
             nodes.index_add_(0, types, torch.ones_like(counts))
         missing = [kind for kind in range(number) if edges[kind] == 0]
@@ -164,7 +171,7 @@ class AverageNeighborNorm(nn.Module):
         """The layer has no parameters."""
 
     def forward(
-        self, x: Float[Tensor, "nodes channels"], types: Mapping | Int[Tensor, " nodes"] | None = None
+        self, x: Float[Tensor, "nodes channels"], types: Int[Tensor, " nodes"] | None = None
     ) -> Float[Tensor, "nodes channels"]:
         """Divide the neighbour sums by the constant.
 
@@ -176,21 +183,58 @@ class AverageNeighborNorm(nn.Module):
             The scaled sums.
 
         Raises:
-            ValueError: If the number of channels is wrong, or types are missing or not wanted.
+            ValueError: If the shapes do not fit, x holds no floating-point numbers, or types are missing or not wanted.
         """
-        if x.shape[-1] != self.channels:
-            raise ValueError(f"x has shape {list(x.shape)}, expected [nodes, {self.channels}]")
+        if x.ndim != 2 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, expected [nodes, {self.channels}]: one row for each neighbour sum"
+            )
+        check_floating_point(x)
         if (types is None) == self.per_type:
             raise ValueError(
                 "there is one average per atom type: pass types, an integer tensor of shape [nodes]"
                 if self.per_type
                 else "there is one average for all atom types: leave types out, or give avg_num_neighbors per type"
             )
-        factor = self.avg_num_neighbors.pow(-self.power).to(x.dtype)
-        return x * (factor if types is None else factor.index_select(0, types)[:, None])
+        if types is not None and types.shape != x.shape[:1]:
+            raise ValueError(
+                f"types have shape {list(types.shape)}, expected [{x.shape[0]}]: the type of each row of x"
+            )
+        dtype = accumulation_dtype(x.dtype)
+        factor = self.avg_num_neighbors.to(dtype).pow(-self.power)
+        return (x.to(dtype) * (factor if types is None else factor.index_select(0, types)[:, None])).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The number of channels, the average and the power."""
-        values = self.avg_num_neighbors.tolist()
-        average = [round(value, 4) for value in values] if self.per_type else round(values, 4)
+        average = "unknown"
+        if not self.avg_num_neighbors.is_meta:
+            values = self.avg_num_neighbors.tolist()
+            average = [round(value, 4) for value in values] if self.per_type else round(values, 4)
         return f"{self.channels}, avg_num_neighbors={average}, power={self.power}"
+
+
+def _counts_and_types(
+    place: int, sample: Sequence, num_types: int | None
+) -> tuple[Int[Tensor, " nodes"], Int[Tensor, " nodes"]]:
+    """The number of neighbours and the type of each node of one sample of a data set."""
+    receivers, num_nodes, *types = sample
+    if len(receivers) and not 0 <= int(receivers.min()) <= int(receivers.max()) < num_nodes:
+        raise ValueError(
+            f"sample {place} has {num_nodes} nodes but edges that end at nodes {int(receivers.min())} to "
+            f"{int(receivers.max())}: give receivers that count from 0 in every sample"
+        )
+    counts = count_neighbors(receivers, num_nodes).cpu()
+    if num_types is None:
+        return counts, torch.zeros_like(counts)
+    if not types or types[0].shape != counts.shape:
+        shape = f"types of shape {list(types[0].shape)}" if types else "no types"
+        raise ValueError(
+            f"sample {place} has {num_nodes} nodes and {shape}, but averages per type were asked for: "
+            "give (receivers, num_nodes, types) for each sample, or leave num_types out"
+        )
+    if num_nodes and not 0 <= int(types[0].min()) <= int(types[0].max()) < num_types:
+        raise ValueError(
+            f"sample {place} has types {int(types[0].min())} to {int(types[0].max())}, but num_types is {num_types}: "
+            "number the types from 0"
+        )
+    return counts, types[0].cpu()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -9,6 +12,13 @@ from torch import Tensor, nn
 from geonorm.axes import NodeFeatures
 from geonorm.numerics import accumulation_dtype
 from geonorm.processes import global_sum
+
+
+def _full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """No automatic half precision: here the products of matrices are statistics."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class DiffGroupNorm(nn.Module):
@@ -57,7 +67,7 @@ class DiffGroupNorm(nn.Module):
         self.channels, self.groups, self.lamda = channels, groups, lamda
         self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
         kwargs = {"device": device, "dtype": dtype}
-        self.assign = nn.Linear(channels, groups, bias=False, **kwargs)
+        self.assign = nn.Parameter(torch.empty(groups, channels, **kwargs))
         self.weight = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
         self.bias = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
         if track_running_stats:
@@ -68,8 +78,8 @@ class DiffGroupNorm(nn.Module):
 
     def reset_parameters(self) -> None:
         """A new assignment of groups, gain 1, bias 0, running statistics forgotten."""
-        if self.channels:
-            self.assign.reset_parameters()
+        bound = 1 / math.sqrt(max(self.channels, 1))
+        nn.init.uniform_(self.assign, -bound, bound)
         if self.weight is not None:
             nn.init.ones_(self.weight)
             nn.init.zeros_(self.bias)
@@ -99,20 +109,24 @@ class DiffGroupNorm(nn.Module):
             The features, of the shape and dtype of ``x``.
         """
         given = NodeFeatures.read(x, batch, batch_size, self.channels)
-        dtype = accumulation_dtype(x.dtype)
-        wide = given.x.to(dtype)
-        share = torch.softmax(wide @ self.assign.weight.to(dtype).T, dim=-1)
+        with _full_precision(x.device):
+            y = self._add_groups(given.x.to(accumulation_dtype(x.dtype)))
+        return given.restore(y.to(x.dtype))
+
+    def _add_groups(self, x: Float[Tensor, "nodes channels"]) -> Float[Tensor, "nodes channels"]:
+        """The layer in the dtype of the statistics."""
+        share = torch.softmax(x @ self.assign.to(x.dtype).T, dim=-1)
         if self.training or not self.track_running_stats:
-            mean, variance = self._statistics(wide, share)
+            mean, variance = self._statistics(x, share)
         else:
-            mean, variance = self.running_mean.to(dtype), self.running_var.to(dtype)
+            mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
         factor = (variance + self.eps).rsqrt()
         if self.weight is not None:
-            factor = factor * self.weight.to(dtype)
-        normalized = wide * (share @ factor) - (factor * mean).sum(0)
+            factor = factor * self.weight.to(x.dtype)
+        normalized = x * (share @ factor) - (factor * mean).sum(0)
         if self.bias is not None:
-            normalized = normalized + self.bias.to(dtype).sum(0)
-        return given.restore((wide + self.lamda * normalized).to(x.dtype))
+            normalized = normalized + self.bias.to(x.dtype).sum(0)
+        return x + self.lamda * normalized
 
     def _statistics(
         self, x: Float[Tensor, "nodes channels"], share: Float[Tensor, "nodes groups"]
@@ -154,6 +168,3 @@ class DiffGroupNorm(nn.Module):
     def extra_repr(self) -> str:
         """The number of channels and groups."""
         return f"{self.channels}, groups={self.groups}"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"

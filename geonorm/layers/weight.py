@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from geonorm.numerics import accumulation_dtype
+
 #: Variance-preserving constants $\gamma_\phi=1/\mathrm{std}[\phi(z)]$ for $z\sim N(0,1)$.
 NONLINEARITY_GAINS = {"linear": 1.0, "relu": (2.0 / (1.0 - 1.0 / torch.pi)) ** 0.5}
 
@@ -72,12 +74,12 @@ class ScaledWeightStandardization(nn.Module):
 
     def forward(self, weight: Float[Tensor, "out *fan"]) -> Float[Tensor, "out *fan"]:
         """Standardize each output unit."""
-        rows = weight.flatten(1)
+        rows = weight.flatten(1).to(accumulation_dtype(weight.dtype))
         centred = rows - rows.mean(1, keepdim=True)
         scale = self.constant * centred.square().sum(1, keepdim=True).clamp(min=self.eps).rsqrt()
         if self.gain is not None:
             scale = scale * self.gain[:, None]
-        return (centred * scale).view_as(weight)
+        return (centred * scale).view_as(weight).to(weight.dtype)
 
 
 def scaled_weight_standardization(
