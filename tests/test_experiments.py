@@ -22,14 +22,17 @@ def springs() -> Frames:
     """Triangles of H2O on harmonic springs, with an offset of -100: everything about them is known."""
     rng = np.random.default_rng(0)
     rest = np.array([[0.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
-    shifts = 0.1 * rng.normal(size=(12, 3, 3))
-    return Frames(
-        z=np.array([8, 1, 1]),
-        positions=rest + shifts,
-        energies=-100 + 0.5 * (shifts**2).sum(axis=(1, 2)),
-        forces=-shifts,
-        name="springs",
-    )
+    positions = rest + 0.1 * rng.normal(size=(12, 3, 3))
+    energies, forces = np.full(12, -100.0), np.zeros_like(positions)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        bond = positions[:, a] - positions[:, b]
+        length = np.linalg.norm(bond, axis=-1)
+        stretch = length - np.linalg.norm(rest[a] - rest[b])
+        energies += 5 * stretch**2
+        pull = (10 * stretch / length)[:, None] * bond
+        forces[:, a] -= pull
+        forces[:, b] += pull
+    return Frames(np.array([8, 1, 1]), positions, energies, forces, name="springs")
 
 
 def comparable(records: list[dict]) -> list[dict]:
@@ -180,7 +183,7 @@ def test_layer_sizes_are_those_of_the_tensors_themselves(springs):
 
 
 def test_records_survive_a_file(tmp_path):
-    records = [{"name": "no shift", "epoch": 0, "loss": 1.5e14}, {"name": "all", "epoch": 1, "loss": float("nan")}]
+    records = [{"name": "no, shift", "epoch": 0, "loss": 1.5e14}, {"name": "all", "epoch": 1, "loss": float("nan")}]
     write_records(tmp_path / "r.csv", records)
     back = read_records(tmp_path / "r.csv")
     assert back[0] == records[0]

@@ -129,9 +129,10 @@ def figure1(
             "seeds": seeds,
             "normalizations": list(normalizations),
             **settings,
-            "data_provenance": frames.provenance,
+            "made_of": frames.provenance,
         }
-        write_provenance(folder / "figure1.json", provenance(_command(data, settings, seeds), str(where), **facts))
+        command = _command(data, settings, seeds, normalizations, energy_unit)
+        write_provenance(folder / "figure1.json", provenance(command, str(where), **facts))
     return records
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
 import os
 import platform
@@ -31,10 +32,12 @@ def write_records(path: str | Path, records: Sequence[dict]) -> None:
         path: The file.
         records: At least one.
     """
-    lines = [",".join(records[0])]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
     for record in records:
-        lines.append(",".join(f"{v:.7g}" if isinstance(v, float) else str(v) for v in record.values()))
-    write_text(path, "\n".join(lines) + "\n")
+        writer.writerow({key: f"{value:.7g}" if isinstance(value, float) else value for key, value in record.items()})
+    write_text(path, text.getvalue())
 
 
 def read_records(path: str | Path) -> list[dict]:

@@ -33,7 +33,7 @@ def train(
     progress: bool = True,
     devices: int | str | list[int] = 1,
     strategy: str = "auto",
-) -> list[dict[str, float]]:
+) -> list[dict[str, int | float]]:
     """Train with Adam at a constant rate and return one record per epoch; epoch 0 is before training.
 
     Args:
@@ -90,7 +90,7 @@ class _Module(lightning.LightningModule):
     def __init__(self, network: Allegro, learning_rate: float) -> None:
         super().__init__()
         self.network, self.learning_rate = network, learning_rate
-        self.records: list[dict[str, float]] = []
+        self.records: list[dict[str, int | float]] = []
 
     def training_step(self, batch: dict[str, Tensor]) -> Tensor:
         loss, _, _ = errors(self.network, batch)
