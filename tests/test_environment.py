@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,21 @@ def test_every_dependency_is_pinned_within_its_bounds(requirement):
     version = _pins().get(canonicalize_name(requirement.name))
     assert version, f"{requirement.name} is not in constraints.txt"
     assert requirement.specifier.contains(version, prereleases=True)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_pins_install_on_every_supported_python(python):
+    # A pin that wants a later patch release would shut out the Python of a stable Linux distribution.
+    refused = []
+    for name, version in _pins().items():
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            continue
+        if installed.version.split("+")[0] == version:
+            bounds = SpecifierSet(installed.metadata.get("Requires-Python") or "")
+            refused += [f"{name}=={version} wants Python {bounds}"] * (not bounds.contains(python))
+    assert refused == []
 
 
 def test_core_dependencies_stay_few():
