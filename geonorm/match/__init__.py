@@ -4,16 +4,7 @@ Every function takes any callable or module that is called as ``layer(x, batch, 
 ``layer(x)``, works on a copy in float64, and leaves the layer and its running statistics as they are.
 """
 
-from geonorm.match.actions import (
-    permute_nodes,
-    permute_samples,
-    pools,
-    random_rotations,
-    replace_other_samples,
-    rotate,
-    scale,
-    shift,
-)
+from geonorm.match.actions import permute_nodes, permute_samples, pools, replace_other_samples, scale, shift
 from geonorm.match.errors import (
     invariance_error,
     node_permutation_error,
@@ -31,6 +22,7 @@ from geonorm.match.invariance import (
     null_space_dimension,
 )
 from geonorm.match.jacobian import cross_sample_influence, jacobian, sample_influence
+from geonorm.match.rotations import random_rotations, rotate
 
 __all__ = [
     "Explanation",

@@ -1,8 +1,6 @@
-"""What acts on a batch: rotations, permutations, other samples, shifts and scales."""
+"""What acts on a batch besides rotations: permutations, other samples, shifts and scales of pools of entries."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from e3nn import o3
@@ -12,8 +10,6 @@ from torch import Tensor
 from geonorm.axes import Segments
 from geonorm.layers.fields import Fields
 
-Level = Literal["batch", "sample", "node"]
-
 
 def samples(
     x: Float[Tensor, "nodes *features"], batch: Int[Tensor, " nodes"] | None, batch_size: int | None = None
@@ -22,90 +18,6 @@ def samples(
     segments = Segments.from_batch(x.flatten(1), batch, batch_size)
     index = x.new_zeros(x.shape[0], dtype=torch.long) if segments.index is None else segments.index.long()
     return index, segments.num_samples
-
-
-def random_rotations(number: int, improper: bool = False, seed: int = 0) -> Float[Tensor, "number 3 3"]:
-    """Draw orthogonal matrices from the invariant (Haar) measure, in float64.
-
-    Args:
-        number: How many.
-        improper: Let the first, third, fifth … have determinant −1 (a rotation times the inversion), so that samples
-            of one batch get elements of both kinds; else all determinants are +1.
-        seed: The seed of the draw; torch's global generator is not touched.
-
-    Returns:
-        The matrices, ``[number, 3, 3]``.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(number, 3, 3, dtype=torch.float64, generator=generator)
-    q, r = torch.linalg.qr(gaussian)
-    # The signs make the factorization unique, without which Q is not uniformly distributed.
-    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]
-    q = q * torch.linalg.det(q)[:, None, None].round()
-    if improper:
-        q[::2] *= -1
-    return q
-
-
-def rotations_of_nodes(
-    x: Float[Tensor, "nodes *features"],
-    batch: Int[Tensor, " nodes"] | None,
-    batch_size: int | None = None,
-    *,
-    level: Level = "sample",
-    improper: bool = False,
-    seed: int = 0,
-) -> Float[Tensor, "nodes 3 3"]:
-    """Draw one rotation for the whole batch, for every sample or for every node, and give it to its nodes.
-
-    Raises:
-        ValueError: If the level is unknown.
-    """
-    index, number = samples(x, batch, batch_size)
-    if level == "batch":
-        index, number = torch.zeros_like(index), 1
-    elif level == "node":
-        index, number = torch.arange(len(index)), len(index)
-    elif level != "sample":
-        raise ValueError(f"level is {level!r}, expected 'batch', 'sample' or 'node': who gets a rotation of its own")
-    return random_rotations(number, improper, seed)[index]
-
-
-def rotate(
-    x: Float[Tensor, "nodes *features"],
-    rotations: Float[Tensor, "nodes 3 3"],
-    irreps: str | o3.Irreps | None = None,
-) -> Float[Tensor, "nodes *features"]:
-    """Act on node features with one orthogonal matrix per node.
-
-    Args:
-        x: Vectors ``[nodes, channels, 3]``, or features ``[nodes, columns]``.
-        rotations: The matrices, proper or not, ``[nodes, 3, 3]``.
-        irreps: What the columns are, in e3nn's ``mul_ir`` layout. Without it, three consecutive columns are one polar
-            vector (``Cx1o``).
-
-    Returns:
-        The features, rotated.
-
-    Raises:
-        ValueError: If the columns do not fit the irreps, or cannot be read as vectors.
-    """
-    rotations = rotations.to(x.dtype)
-    if irreps is None or x.ndim == 3:
-        if x.shape[-1] % 3 or (x.ndim == 3 and x.shape[-1] != 3):
-            raise ValueError(
-                f"x has shape {list(x.shape)}: columns are read as vectors, so their number must be divisible by 3 "
-                "(or x [nodes, channels, 3]). Say what they are with irreps, for example '8x0e+8x1o'"
-            )
-        return torch.einsum("nij,ncj->nci", rotations, x.reshape(len(x), -1, 3)).reshape(x.shape)
-    irreps = o3.Irreps(irreps)
-    if x.ndim != 2 or x.shape[1] != irreps.dim:
-        raise ValueError(f"x has shape {list(x.shape)}, expected [nodes, {irreps.dim}] for irreps {irreps}")
-    parts = []
-    for (mul, irrep), columns in zip(irreps, irreps.slices(), strict=True):
-        part = x[:, columns].reshape(len(x), mul, irrep.dim)
-        parts.append(torch.einsum("nij,ncj->nci", irrep.D_from_matrix(rotations), part).flatten(1))
-    return torch.cat(parts, 1) if parts else x
 
 
 def permute_nodes(index: Int[Tensor, " nodes"], seed: int = 0) -> Int[Tensor, " nodes"]:

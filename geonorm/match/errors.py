@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geonorm.match import actions
-from geonorm.match.actions import Level, samples
+from geonorm.match.actions import samples
 from geonorm.match.frozen import frozen
+from geonorm.match.rotations import Level, rotate, rotations_of_nodes
 
 Layer = Callable[..., Tensor]
 Features = Float[Tensor, "nodes *features"]
@@ -35,10 +36,11 @@ def relative_error(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> fl
         The error, or ``nan``.
     """
     a, b = a.double(), b.double()
-    size = a.norm() + b.norm()
-    if not torch.isfinite(size) or size < torch.finfo(torch.float64).tiny:
+    largest = torch.stack([a, b]).abs().max() if a.numel() else a.new_zeros(())
+    if not torch.isfinite(largest) or largest == 0:
         return float("nan")
-    return ((a - b).norm() / size).item()
+    a, b = a / largest, b / largest  # whose squares neither overflow nor vanish
+    return ((a - b).norm() / (a.norm() + b.norm())).item()
 
 
 def _largest(errors: list[float]) -> float:
@@ -126,9 +128,9 @@ def rotation_error(
     irreps_out = irreps if irreps_out is None else irreps_out
     errors = []
     for kind in (False, True) if improper else (False,):
-        g = actions.rotations_of_nodes(x, batch, batch_size, level=level, improper=kind, seed=seed)
-        moved = function(actions.rotate(x, g, irreps), batch, batch_size)
-        errors.append(relative_error(moved, actions.rotate(y, g, irreps_out)))
+        g = rotations_of_nodes(x, batch, batch_size, level=level, improper=kind, seed=seed)
+        moved = function(rotate(x, g, irreps), batch, batch_size)
+        errors.append(relative_error(moved, rotate(y, g, irreps_out)))
     return _largest(errors)
 
 

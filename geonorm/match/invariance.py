@@ -147,8 +147,9 @@ def explain_null_space(
     """Name the directions that a layer does not see.
 
     Each family of a small dictionary (shift, scale, and for vectors shift of lengths; of all features, per sample, per
-    node, each also per channel, group, field or type) is intersected with the null space. Families whose part of the
-    null space lies in that of others are left out.
+    node, each also per channel, group, field or type) is intersected with the null space. Families that lie in it as a
+    whole come first, large ones before small ones and coarse ones before fine ones; a family that adds no direction to
+    those before it is left out.
 
     Args:
         layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
@@ -168,12 +169,13 @@ def explain_null_space(
     for name, directions in _dictionary(x.detach().double(), batch, irreps, groups):
         inside = _intersection(directions, space.basis)
         if inside.shape[1]:
-            found.append((-inside.shape[1], directions.shape[1], name, inside))
+            complete = inside.shape[1] == directions.shape[1]
+            found.append((not complete, -inside.shape[1], directions.shape[1], name, inside))
     named, covered = {}, space.basis[:, :0]
-    for dimension, _, name, inside in sorted(found, key=lambda entry: entry[:2]):
+    for *_, name, inside in sorted(found, key=lambda entry: entry[:3]):
         new = _outside(inside, covered)
         if new.shape[1]:
-            named[name] = -dimension
+            named[name] = inside.shape[1]
             covered = torch.cat([covered, new], 1)
     return Explanation(named, space.dimension, space.dimension - covered.shape[1], space.gap)
 
