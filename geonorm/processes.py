@@ -12,13 +12,13 @@ class _AllReduceSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, values: Tensor) -> Tensor:
-        total = values.clone()
+        total = values.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        return _AllReduceSum.apply(grad.contiguous())
+        return _AllReduceSum.apply(grad)
 
 
 def several_processes() -> bool:

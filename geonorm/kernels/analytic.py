@@ -44,6 +44,25 @@ class Plan:
     statistic: str
     eps: float
 
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The tensors in the pools, in the order of :meth:`holding`."""
+        none = (None, None)
+        return tuple(
+            tensor for pool in (self.mean, self.scale) for tensor in (none if pool is None else pool.tensors())
+        )
+
+    def holding(
+        self,
+        mean_index: Tensor | None,
+        mean_count: Tensor | None,
+        scale_index: Tensor | None,
+        scale_count: Tensor | None,
+    ) -> Plan:
+        """The same plan with other tensors: derivatives and vmap wrap the tensors that they are handed, no others."""
+        mean = None if self.mean is None else self.mean.holding(mean_index, mean_count)
+        scale = None if self.scale is None else self.scale.holding(scale_index, scale_count)
+        return Plan(mean, scale, self.statistic, self.eps)
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -233,7 +252,7 @@ def tangent(
     square: Tensor | None,
     plan: Plan,
 ) -> Float[Tensor, "nodes columns"]:
-    """The derivative of the output along (v, dots): forward mode, and the part ``grad_g`` of the double backward."""
+    """The derivative of the output along (v, dots), which is the part ``grad_g`` of the double backward."""
     maps = Maps(plan, parameters, mean, square)
     u = maps.centre(x)
     u_dot = maps.T(v)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from geonorm.kernels import analytic
 from geonorm.kernels.analytic import Parameters, Plan
@@ -18,8 +19,9 @@ def standardize(
 
     $$ y = \gamma\,\frac{x-\alpha\,\mathrm{mean}_P(x)}{\big(\mathrm{sc}_Q(c^2)+\varepsilon\big)^{\tau/2}}+\beta $$
 
-    Differentiable to any order; first and second order, and forward mode, in closed form. Statistics are computed in
-    float32 or wider. With ``torch.distributed`` a pool of the batch holds the entries of all processes.
+    Differentiable to any order, in reverse and in forward mode; gradient and double backward are in closed form.
+    Statistics are computed in float32 or wider. With ``torch.distributed`` a pool of the batch holds the entries of
+    all processes.
 
     Args:
         x: Features, ``[nodes, columns]``.
@@ -29,11 +31,12 @@ def standardize(
     Returns:
         The result in the dtype of ``x``, and the mean and second moment of each pool (without gradient).
     """
-    if torch.compiler.is_compiling():
-        # The compiler differentiates and fuses the plain formula itself; it never needs the second order.
+    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+        # The compiler fuses the plain formula and its gradient itself; forward mode nests right for plain torch only.
         y, mean, square = analytic.forward(*_wide(x, parameters), plan)
         return y.to(x.dtype), None if mean is None else mean.detach(), None if square is None else square.detach()
-    y, mean, square = _Standardize.apply(x, parameters.alpha, parameters.gamma, parameters.beta, parameters.tau, plan)
+    parameters = (parameters.alpha, parameters.gamma, parameters.beta, parameters.tau)
+    y, mean, square = _Standardize.apply(x, *parameters, plan, *plan.tensors())
     return y, mean if plan.mean is not None else None, square if plan.scale is not None else None
 
 
@@ -54,7 +57,8 @@ class _Standardize(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, alpha, gamma, beta, tau, plan):
+    def forward(x, alpha, gamma, beta, tau, plan, *tensors):
+        plan = plan.holding(*tensors)
         y, mean, square = analytic.forward(*_wide(x, Parameters(alpha, gamma, beta, tau)), plan)
         empty = x.new_empty(0)
         y = x.clone() if y is x else y.to(x.dtype)  # with nothing to do the formula gives back its input
@@ -62,20 +66,19 @@ class _Standardize(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, alpha, gamma, beta, tau, plan = inputs
+        x, alpha, gamma, beta, tau, plan, *tensors = inputs
         _, mean, square = output
         ctx.mark_non_differentiable(mean, square)
         ctx.set_materialize_grads(False)
         ctx.plan = plan
-        ctx.save_for_backward(x, alpha, gamma, beta, tau, mean, square)
-        ctx.save_for_forward(x, alpha, gamma, beta, tau, mean, square)
+        ctx.save_for_backward(x, alpha, gamma, beta, tau, mean, square, *tensors)
 
     @staticmethod
     def backward(ctx, g, _mean, _square):
         if g is None:
-            return (None,) * 6
-        x, alpha, gamma, beta, tau, mean, square = ctx.saved_tensors
-        grads = _StandardizeBackward.apply(g, x, alpha, gamma, beta, tau, mean, square, ctx.plan)
+            return (None,) * 10
+        x, alpha, gamma, beta, tau, mean, square, *tensors = ctx.saved_tensors
+        grads = _StandardizeBackward.apply(g, x, alpha, gamma, beta, tau, mean, square, ctx.plan, *tensors)
         d_x, d_alpha, d_gamma, d_beta, d_tau = grads
         return (
             d_x,
@@ -83,17 +86,8 @@ class _Standardize(torch.autograd.Function):
             None if gamma is None else d_gamma,
             None if beta is None else d_beta,
             None if tau is None else d_tau,
-            None,
+            *(None,) * 5,
         )
-
-    @staticmethod
-    def jvp(ctx, v, alpha_dot, gamma_dot, beta_dot, tau_dot, _plan):
-        x, alpha, gamma, beta, tau, mean, square = ctx.saved_tensors
-        wide, parameters = _wide(x, Parameters(alpha, gamma, beta, tau))
-        v = torch.zeros_like(x) if v is None else v
-        v, dots = _wide(v, Parameters(alpha_dot, gamma_dot, beta_dot, tau_dot))
-        y_dot = analytic.tangent(wide, v, parameters, dots, *_statistics(ctx.plan, mean, square), ctx.plan)
-        return y_dot.to(x.dtype), None, None
 
 
 def _statistics(plan: Plan, mean: Tensor, square: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -106,7 +100,8 @@ class _StandardizeBackward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(g, x, alpha, gamma, beta, tau, mean, square, plan):
+    def forward(g, x, alpha, gamma, beta, tau, mean, square, plan, *tensors):
+        plan = plan.holding(*tensors)
         wide, parameters = _wide(x, Parameters(alpha, gamma, None, tau))
         grads = analytic.backward(g.to(wide.dtype), wide, parameters, *_statistics(plan, mean, square), plan)
         like = (x, alpha, gamma, beta, tau)
@@ -115,15 +110,15 @@ class _StandardizeBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        g, x, alpha, gamma, beta, tau, mean, square, plan = inputs
+        g, x, alpha, gamma, beta, tau, mean, square, plan, *tensors = inputs
         ctx.set_materialize_grads(False)
         ctx.plan = plan
-        ctx.save_for_backward(g, x, alpha, gamma, beta, tau, mean, square)
+        ctx.save_for_backward(g, x, alpha, gamma, beta, tau, mean, square, *tensors)
 
     @staticmethod
     def backward(ctx, v, alpha_dot, gamma_dot, beta_dot, tau_dot):
-        g, x, alpha, gamma, beta, tau, mean, square = ctx.saved_tensors
-        plan = ctx.plan
+        g, x, alpha, gamma, beta, tau, mean, square, *tensors = ctx.saved_tensors
+        plan = ctx.plan.holding(*tensors)
         wide, parameters = _wide(x, Parameters(alpha, gamma, None, tau))
         mean, square = _statistics(plan, mean, square)
         if torch.is_grad_enabled():
@@ -139,4 +134,4 @@ class _StandardizeBackward(torch.autograd.Function):
         v, dots = _wide(v.to(wide.dtype), Parameters(*dots))
         grads = analytic.double_backward(v, dots, g.to(wide.dtype), wide, parameters, mean, square, plan)
         grad_g, grad_x, grad_alpha, grad_gamma, grad_tau = _cast(grads, (g, x, alpha, gamma, tau))
-        return grad_g, grad_x, grad_alpha, grad_gamma, None, grad_tau, None, None, None
+        return grad_g, grad_x, grad_alpha, grad_gamma, None, grad_tau, *(None,) * 7

@@ -20,10 +20,11 @@ class Columns(nn.Module):
 
     Args:
         keys: For each column the name of its group; ``None`` leaves the column out.
-        weights: For each column its weight in the weighted sum over its group.
+        divisors: For each column what it is divided by in the weighted sum over its group: the size of the group gives
+            the mean. They are integers, which no change of the module's dtype rounds.
     """
 
-    def __init__(self, keys: Sequence[Hashable | None], weights: Sequence[float]) -> None:
+    def __init__(self, keys: Sequence[Hashable | None], divisors: Sequence[int]) -> None:
         super().__init__()
         members: dict[Hashable, list[int]] = {}
         for column, key in enumerate(keys):
@@ -47,20 +48,19 @@ class Columns(nn.Module):
         group_of = {column: number for number, group in enumerate(groups) for column in group}
         expand = torch.tensor([group_of.get(column, len(groups)) for column in everything], dtype=torch.long)
         self._register("group", None if self.each or self.all else expand)
-        used = {weight for weight, key in zip(weights, keys, strict=True) if key is not None}
-        self.group_size = [len(group) for group in groups]
+        used = {divisor for divisor, key in zip(divisors, keys, strict=True) if key is not None}
         self.uniform = used.pop() if len(used) == 1 else None
-        weight = None if self.uniform is not None else torch.tensor(weights, dtype=torch.float64)
-        self._register("weight", weight)
+        self._register("divisor", None if self.uniform else torch.tensor(divisors, dtype=torch.long))
+        self._register("group_size", torch.tensor([len(group) for group in groups], dtype=torch.long))
 
     def _register(self, name: str, value: Tensor | None) -> None:
         self.register_buffer(name, value, persistent=False)
 
     def weigh(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        """Multiply each column by its weight."""
-        if self.weight is not None:
-            return values * self.weight.to(values.dtype)
-        return values if self.uniform in (None, 1.0) else values * self.uniform
+        """Divide each column by its divisor."""
+        if self.divisor is not None:
+            return values / self.divisor
+        return values if self.uniform == 1 else values / self.uniform
 
     def sum(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows groups"]:
         """Add the columns of each group."""
@@ -117,6 +117,17 @@ class Pool:
             held = global_sum(torch.full((1, 1), x.shape[0], dtype=dtype, device=x.device))
         return cls(rows, columns, segments, held, held.clamp(min=1))
 
+    def tensors(self) -> tuple[Tensor | None, Tensor]:
+        """The sample of each row, and the number of rows."""
+        return None if self.segments is None else self.segments.index, self.count
+
+    def holding(self, index: Tensor | None, count: Tensor) -> Pool:
+        """The same pool with other tensors."""
+        segments = self.segments
+        if segments is not None:
+            segments = Segments(index, segments.num_samples, segments.num_nodes)
+        return Pool(self.rows, self.columns, segments, self.rows_held, count)
+
     def row_sum(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools columns"]:
         """Add the rows of each pool that this process holds; columns stay apart."""
         if self.rows == "node":
@@ -136,9 +147,9 @@ class Pool:
         return self.finish(self.row_sum(values))
 
     def mean(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
-        """The weighted mean of each pool: weights add up to one over a group of columns for a plain mean."""
+        """The weighted mean of each pool: plain where every column is divided by the size of its group."""
         columns = self.columns
-        if columns.weight is None:
+        if columns.divisor is None:
             return columns.weigh(self.sum(values) / self.count)
         if columns.all:
             return self.sum(columns.weigh(values)) / self.count

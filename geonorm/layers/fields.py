@@ -114,7 +114,7 @@ class Fields:
         channel_groups: int | None = None,
         only_trivial: bool = False,
     ) -> Columns:
-        r"""Group the columns that axes pool, with the weights of the mean over a group.
+        r"""Group the columns that axes pool, with the divisors of the mean over a group.
 
         Args:
             axes: The pooled axes; only v, t and m matter for columns.
@@ -126,7 +126,10 @@ class Fields:
         Returns:
             The partition.
         """
-        keys = [self._key(column, axes, channel_groups) for column in self.columns]
+        keys = [
+            self._key(column, axes, channel_groups) if column.trivial or not only_trivial else None
+            for column in self.columns
+        ]
         members: dict[Hashable, list[Column]] = {}
         for key, column in zip(keys, self.columns, strict=True):
             members.setdefault(key, []).append(column)
@@ -140,8 +143,4 @@ class Fields:
                     "row": 1,
                     "degree": types.count(kind) * len(set(types)),
                 }[normalization]
-        weights = [1.0 / divisor[key, column.type] for key, column in zip(keys, self.columns, strict=True)]
-        kept = [
-            key if column.trivial or not only_trivial else None for key, column in zip(keys, self.columns, strict=True)
-        ]
-        return Columns(kept, weights)
+        return Columns(keys, [divisor[key, column.type] for key, column in zip(keys, self.columns, strict=True)])

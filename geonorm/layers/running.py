@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from geonorm.kernels.analytic import Plan
+from geonorm.kernels.pools import Pool
+from geonorm.processes import global_sum
 
 
 class RunningStatistics(nn.Module):
@@ -32,16 +35,24 @@ class RunningStatistics(nn.Module):
     @torch.no_grad()
     def _update_running(self, plan: Plan, mean: Tensor | None, square: Tensor | None, centred: bool) -> None:
         """Move the buffers towards the statistics of this batch; samples without nodes do not count."""
-        present = (plan.scale if plan.mean is None else plan.mean).rows_held > 0
-        any_present = present.any()
-        self.num_batches_tracked.add_(any_present.long())
-        weight = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked.clamp(min=1)
         if square is not None and centred:
-            size = torch.tensor(plan.scale.columns.group_size, dtype=square.dtype, device=square.device)
-            number = plan.scale.count * size
+            number = plan.scale.count * plan.scale.columns.group_size
             square = square * number / (number - 1).clamp(min=1)
-        for buffer, value in ((self.running_mean, mean), (self.running_var, square)):
-            if buffer is not None:
-                average = torch.where(present, value, 0).sum(0) / present.sum().clamp(min=1)
-                moved = buffer + weight * (average.to(buffer.dtype) - buffer)
-                buffer.copy_(torch.where(any_present, moved, buffer))
+        kinds = ((plan.mean, self.running_mean, mean), (plan.scale, self.running_var, square))
+        for place, (pool, buffer, value) in enumerate(kind for kind in kinds if kind[0] is not None):
+            present = pool.rows_held > 0
+            number = self._over_samples(pool, present.to(value.dtype))
+            seen = number > 0
+            if place == 0:
+                self.num_batches_tracked.add_(seen[0].long())
+            average = (self._over_samples(pool, torch.where(present, value, 0)) / number.clamp(min=1)).to(buffer.dtype)
+            weight = self.momentum
+            if weight is None:
+                weight = self.num_batches_tracked.clamp(min=1).to(buffer.dtype).reciprocal()
+            buffer.copy_(torch.where(seen, buffer + weight * (average - buffer), buffer))
+
+    @staticmethod
+    def _over_samples(pool: Pool, values: Float[Tensor, "pools _"]) -> Float[Tensor, " _"]:
+        """Add the values of all pools, of all processes."""
+        total = values.sum(0)
+        return global_sum(total) if pool.rows == "sample" else total

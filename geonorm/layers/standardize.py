@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -196,7 +197,7 @@ class Standardize(RunningStatistics):
         if self.mean_scale is not None:
             nn.init.constant_(self.mean_scale, self.alpha)
         if self.exponent_logit is not None:
-            nn.init.constant_(self.exponent_logit, torch.logit(torch.tensor(self.exponent)).item())
+            nn.init.constant_(self.exponent_logit, math.log(self.exponent / (1 - self.exponent)))
         if self.track_running_stats:
             self.reset_running_stats()
 
