@@ -196,7 +196,7 @@ class NodeFeatures:
 
         Raises:
             ValueError: If the last axis is not ``features``, the number of axes fits neither form, x holds no
-                floating-point numbers, or ``batch`` has the wrong length or type.
+                floating-point numbers, ``batch`` has the wrong length or type, or ``batch_size`` contradicts x.
         """
         if x.ndim not in (2, 3) or x.shape[-1] != features:
             raise ValueError(
@@ -207,6 +207,11 @@ class NodeFeatures:
             raise ValueError(
                 f"x has shape {list(x.shape)}, a dense batch, and a batch vector was given too: "
                 f"flatten x to [nodes, {features}], or leave batch out"
+            )
+        if x.ndim == 3 and batch_size not in (None, x.shape[0]):
+            raise ValueError(
+                f"x has shape {list(x.shape)}, a dense batch of {x.shape[0]} samples, but batch_size is {batch_size}: "
+                "leave batch_size out"
             )
         check_floating_point(x)
         nodes = x.flatten(0, -2)

@@ -16,8 +16,9 @@ def violations(
 
     A layer $y=\gamma\,(x-\alpha\,\mathrm{mean}(x))/S^{\tau}+\beta$ is equivariant at a level if and only if, on every
     type but 0e: (β) there is no bias, (γ) gain and α are shared by the components of a field, (M) a mean pools equal
-    components of one type and does not cross the level, (S) a scale pools all components of a field and is no variance
-    about a pooled scalar. (β) and (γ) hold by construction in :class:`Standardize`, so (M) and (S) are checked here.
+    components of one type and does not cross the level, (S) a scale pools all components of a field, and is a variance
+    about its own mean (*own*) only where components are single and that mean obeys (M). (β) and (γ) hold by
+    construction in :class:`Standardize`, so (M) and (S) are checked here.
 
     Args:
         fields: The features.
@@ -56,9 +57,11 @@ def violations(
                 f"(S) the scale over {scale!r} is different for each component of {names}: it stretches space along "
                 f"the coordinate axes. Add m: {Axes(''.join(scale) + 'm')!r}."
             )
-        if statistic == "own":
+        mixes = "t" in scale and len(fields.types) > 1
+        crosses = ("b" in scale and level != "batch") or ("x" in scale and level == "node")
+        if statistic == "own" and (wide or mixes or crosses):
             reasons.append(
-                f"(S) a variance about a pooled scalar mean (statistic 'own') is not invariant on {names}: "
+                f"(S) a variance about the mean over {scale!r} (statistic 'own') is not invariant on {names}: "
                 "use 'rms', or 'residual' with a legal mean."
             )
     return reasons
