@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from geonorm.axes import Segments
@@ -78,7 +78,7 @@ class Columns(nn.Module):
         sums = parts[0] if len(parts) == 1 else torch.cat([*parts, values[:, :0]], 1)
         return sums if self.position is None else sums.index_select(1, self.position)
 
-    def expand(self, values: Float[Tensor, "rows groups"]) -> Float[Tensor, "rows _"]:
+    def expand(self, values: Shaped[Tensor, "rows groups"]) -> Shaped[Tensor, "rows _"]:
         """Give each column the value of its group, zero where it has none; one group stays one column."""
         if self.each or self.all:
             return values
