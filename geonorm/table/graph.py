@@ -118,7 +118,7 @@ GRAPH_NORMS = (
         mean=Axes("bx"),
         scale=Axes("bx"),
         statistic="residual",
-        learnable={"assign.weight": "groups, channels", "weight": "groups, channels", "bias": "groups, channels"},
+        learnable={"assign": "groups, channels", "weight": "groups, channels", "bias": "groups, channels"},
         running=("running_mean", "running_var"),
         properties=Properties(independent_train=False),
         layer=DiffGroupNorm,

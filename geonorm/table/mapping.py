@@ -43,7 +43,7 @@ class Table(Mapping[str, Row]):
                     raise ValueError(f"rows {self._names[name]!r} and {row.name!r} share the name {name!r}")
                 self._names[name] = row.name
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: object) -> Row:
         if isinstance(name, str) and _plain(name) in self._names:
             return self._rows[self._names[_plain(name)]]
         near = [self._names[match] for match in get_close_matches(_plain(str(name)), self._names, n=3, cutoff=0.4)]

@@ -1,0 +1,88 @@
+"""The prose pages say what the code does: their code runs, and their numbers are those of the table."""
+
+import importlib.util
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from geonorm import TABLE1
+
+BOOK = Path(__file__).parents[1] / "book"
+PAGES = ("intro", "how_to_use", "notation")
+
+
+def blocks(page: str) -> list[str]:
+    text = (BOOK / f"{page}.md").read_text()
+    # A block of one tab is one way to write a formula, not a continuation of the page's program.
+    text = re.sub(r"::::\{tab-set\}.*?\n::::\n", "", text, flags=re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def tabs() -> dict[str, list[str]]:
+    (tab_set,) = re.findall(r"::::\{tab-set\}(.*?)\n::::\n", (BOOK / "notation.md").read_text(), flags=re.DOTALL)
+    return {
+        name.strip(): re.findall(r"^```python\n(.*?)^```", body, flags=re.MULTILINE | re.DOTALL)
+        for name, body in re.findall(r":::\{tab-item\} (.*?)\n(.*?)\n:::", tab_set, flags=re.DOTALL)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_on_a_page_runs_from_top_to_bottom(page: str, capsys: pytest.CaptureFixture) -> None:
+    found = blocks(page)
+    assert found, f"{page}.md has no code any more: take it out of PAGES"
+    namespace: dict = {}
+    for block in found:
+        exec(compile(block, f"{page}.md", "exec"), namespace)
+    if page == "how_to_use":
+        printed = capsys.readouterr().out
+        assert "not equivariant" in printed, "the illegal choice of axes is refused with the reason"
+        assert "error sample" in printed
+        assert printed.rstrip().endswith("18")
+
+
+def test_every_way_to_write_the_formula_is_the_same_function() -> None:
+    import torch
+
+    import geonorm as gn
+
+    torch.manual_seed(0)
+    a = torch.randn(3, 5, 4, dtype=torch.float64)
+    x, batch = a.flatten(0, 1), torch.arange(3).repeat_interleave(5)
+    expected = gn.InstanceNorm(4, eps=1e-5)(a)
+    codes = [code for found in tabs().values() for code in found]
+    assert len(codes) == 4
+    for code in codes:
+        if "einops" in code and importlib.util.find_spec("einops") is None:
+            continue
+        namespace = {"a": a, "x": x, "batch": batch, "v": 4, "eps": 1e-5, "gn": gn}
+        exec(code, namespace)
+        torch.testing.assert_close(namespace["y"].reshape(a.shape), expected, rtol=0, atol=1e-12)
+
+
+def test_the_landing_page_counts_the_verdicts_of_the_table() -> None:
+    text = " ".join((BOOK / "intro.md").read_text().split())
+    count = Counter(row.verdict for row in TABLE1.values())
+    assert (
+        f"Of the {len(TABLE1)} rows of Table 1 that the library contains, {count['same']} are right as printed" in text
+    )
+    assert f"{count['notation']} need a remark on notation, {count['incomplete']} leaves out a part" in text
+    assert f"{count['ambiguous']} stand for two different layers, and {count['error']} print another function" in text
+
+
+def test_the_landing_page_counts_what_the_rows_erase() -> None:
+    text = " ".join((BOOK / "intro.md").read_text().split())
+    sizes = {"samples": 2, "nodes": 9, "channels": 8}
+    instance, pair, layer, constant = (
+        TABLE1[name].nullity(**sizes) for name in ("InstanceNorm", "PairNorm", "LayerNorm", "Allegro / MACE")
+    )
+    assert constant == 0
+    assert f"InstanceNorm removes {instance} of 72 numbers, PairNorm {pair}, LayerNorm over graphs {layer}," in text
+
+
+def test_the_landing_page_names_the_rows_that_couple_samples_and_that_rotate() -> None:
+    coupled = [row.name for row in TABLE1.values() if not row.properties.independent_train]
+    assert coupled == ["BatchNorm", "VarianceNorm", "DiffGroupNorm"]
+    divides = [row for row in TABLE1.values() if row.scale is not None]
+    assert [row.name for row in divides if row.properties.rotation] == ["PairNorm", "MessageNorm"]
