@@ -56,8 +56,8 @@ class Columns(nn.Module):
     def _register(self, name: str, value: Tensor | None) -> None:
         self.register_buffer(name, value, persistent=False)
 
-    def weigh(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        """Divide each column by its divisor."""
+    def weigh(self, values: Float[Tensor, "rows _"]) -> Float[Tensor, "rows _"]:
+        """Divide each column by its divisor; a column that stands for all of them becomes all of them where needed."""
         if self.divisor is not None:
             return values / self.divisor
         return values if self.uniform == 1 else values / self.uniform
