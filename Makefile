@@ -102,8 +102,8 @@ lint: env  ## Check the style of code and notebooks
 format: env  ## Put the code into the house style
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-bench: env  ## Measure speed and memory against the peer libraries (writes benchmarks/*.csv)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: env  ## Measure speed and memory against the peer libraries (writes benchmarks/results/)
+	@$(BIN)/python benchmarks/run.py
 
 clean:  ## Remove what was built and every cache (the environment stays; delete .venv to remove that too)
 	@rm -rf _build build dist .pytest_cache .ruff_cache notebooks/lightning_logs
