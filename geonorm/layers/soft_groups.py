@@ -160,7 +160,9 @@ class DiffGroupNorm(nn.Module):
         """Move the buffers towards the statistics of this batch, with torch's conventions."""
         seen = held > 0
         self.num_batches_tracked.add_(seen[0].long())
-        weight = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked.clamp(min=1)
+        weight = self.momentum
+        if weight is None:
+            weight = self.num_batches_tracked.clamp(min=1).to(mean.dtype).reciprocal()
         unbiased = variance * held / (held - 1).clamp(min=1)
         for buffer, value in ((self.running_mean, mean), (self.running_var, unbiased)):
             buffer.copy_(torch.where(seen, buffer + weight * (value.to(buffer.dtype) - buffer), buffer))
