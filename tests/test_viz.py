@@ -91,7 +91,7 @@ def test_text_survives_a_phone():
         ("xg", 8, "one per sample and group of channels"),
         (("x", "v/g"), 8, "one per sample and group of channels"),
         ("bxv", 48, "one per batch"),
-        ("bv", 12, "one per node"),
+        ("bv", 12, "one per node index"),
         ("", 1, "one per node and channel"),
     ],
 )

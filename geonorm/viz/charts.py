@@ -16,6 +16,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 Values = Sequence[Any] | np.ndarray
 Number = int | float | np.number
 
+#: The part of a figure's height that its axes take, and the height of one line of a label in points.
+AXES_SHARE = 0.62
+LABEL_POINTS = 14.4
+
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 
 
@@ -113,13 +117,17 @@ def lines(
 
     to_axes = ax.transData + ax.transAxes.inverted()
     inside = np.array([to_axes.transform((x[-1], end))[1] for end in ends])
-    inches = ax.figure.get_size_inches()[1] * 0.62
-    placed = _spread(inside, sizes=0.2 * np.array(heights) / inches)
-    for (label, color), height in zip(colors, placed, strict=True):
+    points = 72 * ax.figure.get_size_inches()[1] * AXES_SHARE
+    placed = _spread(inside, sizes=LABEL_POINTS * np.array(heights) / points)
+    for (label, color), end, move in zip(colors, ends, (placed - inside) * points, strict=True):
+        # Tied to the end of its line, so that limits set afterwards move the label along.
         ax.annotate(
             label,
-            xy=(1.02, height),
-            xycoords="axes fraction",
+            xy=(1, end),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, move),
+            textcoords="offset points",
+            annotation_clip=False,
             color=color,
             va="center",
             ha="left",
@@ -199,7 +207,14 @@ def bars(
             height=0.66,
         )
         ax.annotate(
-            spoken(value), xy=(value, index), xytext=(5, 0), textcoords="offset points", va="center", fontsize=12
+            spoken(value),
+            xy=(value, index),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=12,
+            fontweight="bold" if accent else "normal",
+            color=COLORS["vermillion"] if accent else COLORS["ink"],
         )
     if log_x:
         ax.set_xscale("log")

@@ -32,6 +32,8 @@ def _letters(axes: str | Iterable[str] | None) -> frozenset[str] | None:
 
 def _statistics_per(letters: frozenset[str]) -> str:
     """Name what one statistic belongs to: the axes that are not pooled."""
+    if "b" in letters and "x" not in letters:
+        return "node index" if "v" in letters else "node index and channel"
     kept = [PER[axis] for axis in "bx" if axis not in letters]
     if "g" in letters:
         kept.append(PER["g"])
