@@ -131,7 +131,7 @@ class AverageNeighborNorm(nn.Module):
     def from_dataset(
         cls,
         channels: int,
-        samples: Iterable[tuple[Int[Tensor, " edges"], int] | tuple[Int[Tensor, " edges"], int, Int[Tensor, " nodes"]]],
+        samples: Iterable[tuple[Tensor, int] | tuple[Tensor, int, Tensor]],
         power: float = 0.5,
         *,
         num_types: int | None = None,
@@ -141,8 +141,8 @@ class AverageNeighborNorm(nn.Module):
 
         Args:
             channels: The number of channels.
-            samples: For each sample the receivers of its edges, its number of nodes and, for averages per type, the
-                type of each node. Nodes without neighbours count.
+            samples: For each sample the receivers of its edges, ``[edges]``, its number of nodes and, for averages per
+                type, the type of each node, ``[nodes]``. Nodes without neighbours count.
             power: The exponent p.
             num_types: The number of atom types; needed for averages per type.
             **kwargs: Device and dtype.
@@ -164,7 +164,7 @@ class AverageNeighborNorm(nn.Module):
         if missing:
             where = "" if num_types is None else f" for the types {missing}"
             raise ValueError(f"the data set has no neighbours{where}: check the cutoff, or the numbering of the types")
-        average = (edges / nodes).tolist()
+        average = (edges.double() / nodes).tolist()
         return cls(channels, average if num_types is not None else average[0], power, **kwargs)
 
     def reset_parameters(self) -> None:
