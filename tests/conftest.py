@@ -1,8 +1,6 @@
-"""What every test gets: one thread, the same seeds, and the folder of published data where there is one."""
+"""What every test gets: one thread and the same seeds."""
 
-import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +18,3 @@ def seeds():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 (libraries under test draw from the global generator)
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def published_data() -> Path:
-    """The folder named by GEONORM_DATA."""
-    folder = os.environ.get("GEONORM_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("GEONORM_DATA names no folder: published data sets are not here")
-    return Path(folder)
