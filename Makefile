@@ -99,8 +99,8 @@ notebooks: env  ## Execute every notebook from its text and write it with its ou
 lint: env  ## Check the style of code and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-format: env  ## Put the code into the house style
-	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+format: env  ## Put the code into the house style, the cells of the chapters' texts too
+	@$(BIN)/ruff check --fix --quiet --exclude '*.ipynb' . ; $(BIN)/ruff format --exclude '*.ipynb' . ; $(BIN)/python notebooks/execute.py --format
 
 bench: env  ## Measure speed and memory against the peer libraries (writes benchmarks/results/)
 	@$(BIN)/python benchmarks/run.py

@@ -3,13 +3,13 @@
     python notebooks/execute.py            every chapter
     python notebooks/execute.py 07 12      some chapters
     python notebooks/execute.py --check    execute nothing; say where a notebook differs from its text
+    python notebooks/execute.py --format   execute nothing; put the code cells of the texts into the house style
 
 A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is notebooks/NN_name.ipynb.
 """
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import re
@@ -20,8 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-import jupytext
-import nbformat
+from hygiene import clean, convert, differences, notebook_path, problems, put_in_style, serialized
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -31,13 +30,11 @@ from nbformat import NotebookNode
 NOTEBOOKS = Path(__file__).resolve().parent
 TEXTS = NOTEBOOKS / "text"
 
-MAX_BYTES = 400_000
 MAX_MEMORY_MB = 1500
 # One thread keeps the order of every sum, and with it the printed digits.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
 # What a reader's shell may hold and a chapter must not depend on.
 REMOVED = ("GEONORM_DATA", "PYTHONWARNINGS", "MPLBACKEND", "PYTHONSTARTUP")
-FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 PEAK = "__import__('resource').getrusage(__import__('resource').RUSAGE_{}).ru_maxrss"
 
 
@@ -61,27 +58,6 @@ class ThisPython(KernelSpecManager):
         """Return the kernel of the current environment under any name."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-
-def notebook_path(text: Path) -> Path:
-    """Return where the notebook of a text lives."""
-    return NOTEBOOKS / f"{text.stem}.ipynb"
-
-
-def convert(text: Path) -> NotebookNode:
-    """Return the notebook, without outputs, that a MyST text describes."""
-    notebook = jupytext.read(text, fmt="md:myst")
-    # Only what Binder, Colab and the book's highlighter read; versions would change with every machine.
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
-        }
-    )
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = str(number)
-    return notebook
 
 
 def kernel_environment(profile: str, keep_data: bool = False) -> dict[str, str]:
@@ -122,101 +98,6 @@ async def _peak_memory(client: NotebookClient) -> float:
     values = [int(value["data"]["text/plain"]) for value in reply["content"]["user_expressions"].values()]
     # Linux counts in kB, macOS in bytes.
     return max(values) / (1024 if sys.platform.startswith("linux") else 1024**2)
-
-
-def clean(notebook: NotebookNode) -> None:
-    """Drop what changes from run to run and move each figure's alt text to where the book reads it."""
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            metadata = output.get("metadata", {})
-            for kind in FIGURES:
-                alt = metadata.get(kind, {}).pop("alt", None)
-                if alt is not None:
-                    cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["alt"] = alt
-                if not metadata.get(kind, True):
-                    del metadata[kind]
-    notebook.metadata.pop("widgets", None)
-
-
-def alt_text(cell: NotebookNode) -> str:
-    """Return the alt text in a cell's metadata, or the empty string."""
-    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
-
-
-def figures(cell: NotebookNode) -> int:
-    """Return how many of a cell's outputs are pictures."""
-    return sum(any(kind in output.get("data", {}) for kind in FIGURES) for output in cell.get("outputs", []))
-
-
-def problems(notebook: NotebookNode) -> list[str]:
-    """Return every reason why this notebook must not be committed; an empty list means it may."""
-    found = []
-    first = notebook.cells[0] if notebook.cells else None
-    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
-        found.append("the first cell does not start with the title ('# ...')")
-    count = 0
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        count += 1
-        where = f"cell {index} ({cell.source.strip().splitlines()[0][:60]!r})"
-        if cell.execution_count != count:
-            found.append(f"{where}: execution count is {cell.execution_count}, expected {count}")
-        if cell.source.rstrip().endswith(";"):
-            found.append(f"{where}: ends with ';', which hides the output here but not in the comparison")
-        for output in cell.outputs:
-            if output.output_type == "error":
-                found.append(f"{where}: raised {output.ename}: {output.evalue}")
-            if output.get("name") == "stderr":
-                found.append(f"{where}: wrote to stderr: {output.text.strip()[:200]!r}")
-        if figures(cell) > 1:
-            found.append(f"{where}: draws {figures(cell)} figures; one alt text describes one figure")
-        if figures(cell) and not alt_text(cell):
-            found.append(f"{where}: its figure has no alt text (geonorm.viz.show(fig, alt=...))")
-    size = len(serialized(notebook).encode())
-    if size > MAX_BYTES:
-        found.append(f"{size / 1000:.0f} kB, at most {MAX_BYTES / 1000:.0f} kB")
-    return found
-
-
-def differences(text: Path) -> list[str]:
-    """Return where a text and its notebook disagree in their cells; outputs, counts and alt texts are not compared."""
-    path = notebook_path(text)
-    if not path.exists():
-        return [f"{path.name} is missing"]
-    expected, actual = convert(text).cells, nbformat.read(path, as_version=4).cells
-    found = []
-    if len(expected) != len(actual):
-        found.append(f"{len(expected)} cells in the text, {len(actual)} in the notebook")
-    for index, (wanted, given) in enumerate(zip(expected, actual, strict=False)):
-        for part in ("cell_type", "source"):
-            if wanted[part] != given[part]:
-                found.append(f"cell {index}: {part} differs: {_first_difference(wanted[part], given[part])}")
-        if _metadata_without_alt(wanted) != _metadata_without_alt(given):
-            found.append(f"cell {index}: metadata differs")
-    return found
-
-
-def _first_difference(wanted: str, given: str) -> str:
-    pairs = zip([*wanted.splitlines(), None], [*given.splitlines(), None], strict=False)
-    return next((f"text {a!r}, notebook {b!r}" for a, b in pairs if a != b), "in the line endings")
-
-
-def _metadata_without_alt(cell: NotebookNode) -> dict:
-    metadata = json.loads(json.dumps(cell.metadata))
-    image = metadata.get("mystnb", {}).get("image", {})
-    image.pop("alt", None)
-    if not image:
-        metadata.get("mystnb", {}).pop("image", None)
-    if not metadata.get("mystnb", True):
-        del metadata["mystnb"]
-    return metadata
-
-
-def serialized(notebook: NotebookNode) -> str:
-    """Return the notebook as the text of its file."""
-    return nbformat.writes(notebook, version=4) + "\n"
 
 
 def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
@@ -278,6 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Execute the chapters from their texts.")
     parser.add_argument("names", nargs="*", help="chapters, by number or name (default: all)")
     parser.add_argument("--check", action="store_true", help="only compare texts and notebooks")
+    parser.add_argument("--format", action="store_true", help="only format the code cells of the texts")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed side by side (default: 2)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds one cell may take (default: 900)")
     parser.add_argument("--with-data", action="store_true", help="keep GEONORM_DATA (the committed outputs go without)")
@@ -285,6 +167,10 @@ def main() -> int:
     texts = chosen(arguments.names)
     if arguments.check:
         return check(texts)
+    if arguments.format:
+        for text in texts:
+            print(f"{text.stem}: {put_in_style(text)} cells changed")
+        return 0
     status, start = 0, time.perf_counter()
     print(f"{'chapter':<36}{'seconds':>9}{'peak MB':>9}{'kB':>7}", flush=True)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlparse
 
-import execute
+import hygiene
 import nbformat
 import pytest
 import yaml
@@ -56,7 +56,7 @@ def test_there_are_chapters():
 
 @chapters
 def test_notebook_agrees_with_its_text(text):
-    assert execute.differences(text) == []
+    assert hygiene.differences(text) == []
 
 
 def test_every_notebook_has_a_text():
@@ -65,7 +65,7 @@ def test_every_notebook_has_a_text():
 
 @notebooks
 def test_notebook_may_be_committed(notebook):
-    assert execute.problems(nbformat.read(notebook, as_version=4)) == []
+    assert hygiene.problems(nbformat.read(notebook, as_version=4)) == []
 
 
 @notebooks

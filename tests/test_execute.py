@@ -1,8 +1,9 @@
-"""notebooks/execute.py: what it makes, what it refuses, and that a refusal leaves the old notebook alone."""
+"""notebooks/execute.py and hygiene.py: what they make and refuse, and that a refusal leaves the old notebook alone."""
 
 import os
 
 import execute
+import hygiene
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -39,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_good_notebook_is_accepted():
     cells = [new_markdown_cell("# 99 A chapter"), _figure(), _code(count=2), new_code_cell("")]
-    assert execute.problems(new_notebook(cells=cells)) == []
+    assert hygiene.problems(new_notebook(cells=cells)) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_good_notebook_is_accepted():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bad_cell_is_refused(cell, reason):
-    found = execute.problems(new_notebook(cells=[new_markdown_cell("# 99 A chapter"), cell]))
+    found = hygiene.problems(new_notebook(cells=[new_markdown_cell("# 99 A chapter"), cell]))
     assert len(found) == 1
     assert reason in found[0]
 
@@ -65,12 +66,12 @@ def test_a_bad_cell_is_refused(cell, reason):
 def test_two_figures_in_a_cell_are_refused():
     cell = _figure()
     cell.outputs *= 2
-    assert "draws 2 figures" in execute.problems(new_notebook(cells=[new_markdown_cell("# 99"), cell]))[0]
+    assert "draws 2 figures" in hygiene.problems(new_notebook(cells=[new_markdown_cell("# 99"), cell]))[0]
 
 
 @pytest.mark.parametrize("cells", [[], [_code()], [new_markdown_cell("## Not a title")]], ids=["empty", "code", "h2"])
 def test_a_notebook_without_a_title_is_refused(cells):
-    assert "title" in execute.problems(new_notebook(cells=cells))[0]
+    assert "title" in hygiene.problems(new_notebook(cells=cells))[0]
 
 
 def test_making_a_chapter(folder, monkeypatch):
@@ -82,13 +83,13 @@ def test_making_a_chapter(folder, monkeypatch):
     notebook = nbformat.reads(first, as_version=4)
     assert notebook.cells[1].outputs[0].data["text/plain"] == "(None, '1')"
     assert [cell.id for cell in notebook.cells] == ["0", "1", "2", "3"]
-    assert execute.alt_text(notebook.cells[3]) == "A dot."
+    assert hygiene.alt_text(notebook.cells[3]) == "A dot."
     assert notebook.cells[3].outputs[0].metadata == {}
     assert record.bytes == len(first)
     assert 10 < record.memory_mb < 1000
     execute.make(text)
     assert (folder / "99_chapter.ipynb").read_bytes() == first
-    assert execute.differences(text) == []
+    assert hygiene.differences(text) == []
 
 
 def test_a_refusal_leaves_the_old_notebook_alone(folder):
@@ -105,13 +106,13 @@ def test_a_refusal_leaves_the_old_notebook_alone(folder):
 def test_differences_between_text_and_notebook_are_named(folder):
     text = folder / "text" / "99_chapter.md"
     text.write_text(_text("1 + 1"))
-    assert execute.differences(text) == ["99_chapter.ipynb is missing"]
-    (folder / "99_chapter.ipynb").write_text(execute.serialized(execute.convert(text)))
-    assert execute.differences(text) == []
+    assert hygiene.differences(text) == ["99_chapter.ipynb is missing"]
+    (folder / "99_chapter.ipynb").write_text(hygiene.serialized(hygiene.convert(text)))
+    assert hygiene.differences(text) == []
     text.write_text(_text("1 + 2"))
-    assert execute.differences(text) == ["cell 1: source differs: text '1 + 2', notebook '1 + 1'"]
+    assert hygiene.differences(text) == ["cell 1: source differs: text '1 + 2', notebook '1 + 1'"]
     text.write_text(_text("1 + 1", "2 + 2"))
-    assert execute.differences(text) == ["3 cells in the text, 2 in the notebook"]
+    assert hygiene.differences(text) == ["3 cells in the text, 2 in the notebook"]
 
 
 def test_an_unknown_chapter_is_refused_with_the_known_ones(folder):
@@ -119,3 +120,11 @@ def test_an_unknown_chapter_is_refused_with_the_known_ones(folder):
     assert [path.stem for path in execute.chosen(["99"])] == ["99_chapter"]
     with pytest.raises(SystemExit, match="no chapter starts with 98; there are: 99_chapter"):
         execute.chosen(["98"])
+
+
+def test_formatting_changes_code_and_nothing_else(folder):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("x = 1", "y = [1,2]") + "\nProse with  two spaces, and `y = [1,2]`.\n")
+    assert hygiene.put_in_style(text) == 1
+    assert text.read_text() == _text("x = 1", "y = [1, 2]") + "\nProse with  two spaces, and `y = [1,2]`.\n"
+    assert hygiene.put_in_style(text) == 0
