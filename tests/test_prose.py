@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def tabs() -> dict[str, list[str]]:
         name.strip(): re.findall(r"^```python\n(.*?)^```", body, flags=re.MULTILINE | re.DOTALL)
         for name, body in re.findall(r":::\{tab-item\} (.*?)\n(.*?)\n:::", tab_set, flags=re.DOTALL)
     }
+
+
+@pytest.mark.parametrize(
+    "module", ["geonorm", *(f"geonorm.{name}" for name in ("data", "experiments", "match", "viz"))]
+)
+def test_every_public_name_is_on_the_library_page(module: str) -> None:
+    page = (BOOK / "api.md").read_text()
+    documented = set(re.findall(r"^\.\. (?:auto|py:)\w+:: geonorm\.(?:[\w.]+\.)?(\w+)$", page, flags=re.MULTILINE))
+    names = set(import_module(module).__all__)
+    assert names <= documented, sorted(names - documented)
 
 
 @pytest.mark.parametrize("page", PAGES)

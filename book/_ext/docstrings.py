@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from itertools import accumulate
 from types import ModuleType
 
 from sphinx.application import Sphinx
-
-import geonorm
 
 _DISPLAY = re.compile(r"^(?P<indent> *)\$\$(?P<formula>.+?)\$\$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<![\\$`\w])\$(?P<formula>[^$`]+?)\$(?![$\w])")
@@ -71,9 +71,12 @@ def names(text: str, module: ModuleType | None) -> str:
     def complete(match: re.Match[str]) -> str:
         if module is None or not hasattr(module, match["name"]):
             return match[0]
-        if match["name"] in geonorm.__all__:
-            return f":{match['role']}:`~geonorm.{match['name']}`"
         owner = getattr(getattr(module, match["name"]), "__module__", None) or module.__name__
+        # The page documents a name where it is public, which may be a package above its module.
+        for place in accumulate(owner.split("."), "{}.{}".format):
+            if match["name"] in getattr(sys.modules.get(place), "__all__", ()):
+                owner = place
+                break
         return f":{match['role']}:`~{owner}.{match['name']}`"
 
     return _ROLE.sub(complete, text)
