@@ -7,10 +7,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from geonorm.numerics import accumulation_dtype
+from geonorm.numerics import accumulation_dtype, safe_norm
 
 #: Variance-preserving constants $\gamma_\phi=1/\mathrm{std}[\phi(z)]$ for $z\sim N(0,1)$.
 NONLINEARITY_GAINS = {"linear": 1.0, "relu": (2.0 / (1.0 - 1.0 / torch.pi)) ** 0.5}
+
+
+class WeightNormalization(nn.Module):
+    """The parametrization behind :func:`weight_norm`, with the names and shapes of torch's state dict.
+
+    torch's own treats the norm as a constant in the second derivative with respect to the weight.
+    """
+
+    def forward(self, gain: Float[Tensor, "out *ones"], weight: Float[Tensor, "out *fan"]) -> Float[Tensor, "out *fan"]:
+        """Give each output unit its length."""
+        dtype = accumulation_dtype(weight.dtype)
+        rows = weight.to(dtype).reshape(weight.shape[0], -1)
+        unit = rows / safe_norm(rows, keepdim=True).clamp(min=1e-12)
+        return (gain.to(dtype) * unit.view_as(weight)).to(weight.dtype)
+
+    def right_inverse(
+        self, weight: Float[Tensor, "out *fan"]
+    ) -> tuple[Float[Tensor, "out *ones"], Float[Tensor, "out *fan"]]:
+        """The lengths and directions that give this weight."""
+        norm = safe_norm(weight.reshape(weight.shape[0], -1))
+        return norm.view(-1, *(1,) * (weight.ndim - 1)), weight
 
 
 def weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
@@ -28,9 +49,11 @@ def weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
     Returns:
         The module.
 
-    Source: Salimans and Kingma 2016 (arXiv 1602.07868); ``torch.nn.utils.parametrizations.weight_norm``.
+    Source: Salimans and Kingma 2016 (arXiv 1602.07868); equal to ``torch.nn.utils.parametrizations.weight_norm`` up to
+    first derivatives (torch's second derivatives with respect to the weight are wrong), whose state dict it loads.
     """
-    return parametrizations.weight_norm(module, name, dim=0)
+    parametrize.register_parametrization(module, name, WeightNormalization())
+    return module
 
 
 def spectral_norm(module: nn.Module, name: str = "weight", n_power_iterations: int = 1) -> nn.Module:

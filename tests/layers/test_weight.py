@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from layers.peers import assert_equal, assert_same_function, difference, features, refused
+from layers.peers import assert_equal, assert_same_function, difference, features, randomize, refused
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -27,12 +27,52 @@ def original(module: nn.Module, number: str = "original") -> Tensor:
 # weight_norm
 
 
-def test_weight_norm_is_the_one_of_torch() -> None:
-    ours, x = linear(), features(7, IN)
-    theirs = parametrizations.weight_norm(copy.deepcopy(ours))
-    ours = gn.weight_norm(ours)
-    assert_same_function(ours, theirs, {"x": x})
+def both(module: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The module with our weight norm and with torch's, of the same random gains and weights."""
+    theirs = randomize(parametrizations.weight_norm(copy.deepcopy(module)))
+    ours = gn.weight_norm(module)
+    ours.load_state_dict(theirs.state_dict())
     theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, lambda *shape, **k: nn.Conv1d(*shape, 1, **k)], ids=["linear", "conv"])
+def test_weight_norm_is_the_one_of_torch(kind) -> None:
+    ours, theirs = both(kind(IN, OUT, dtype=torch.float64))
+    x = features(7, IN)
+    x = x if kind is nn.Linear else x[:, :, None]
+    tensors = dict(ours.named_parameters())
+
+    def function(module: nn.Module):
+        return lambda x, *given: torch.func.functional_call(module, dict(zip(tensors, given, strict=True)), (x,))
+
+    assert_same_function(function(ours), function(theirs), {"x": x, **tensors})
+
+
+def test_second_derivatives_by_the_weight_are_wrong_in_torch_and_right_in_ours() -> None:
+    def second_derivative(module: nn.Module) -> Tensor:
+        weight = original(module, "original1")
+        (gradient,) = torch.autograd.grad(module.weight.pow(3).sum(), weight, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), weight)[0]
+
+    ours, theirs = both(linear())
+    gain, weight = original(ours, "original0").detach(), original(ours, "original1").detach().requires_grad_()
+    formula = (gain * weight / weight.square().sum(1, keepdim=True).sqrt()).pow(3).sum()
+    (gradient,) = torch.autograd.grad(formula, weight, create_graph=True)
+    (expected,) = torch.autograd.grad(gradient.square().sum(), weight)
+    assert_equal(second_derivative(ours), expected)
+    assert (second_derivative(theirs) - expected).abs().max() > 0.1 * expected.abs().max()
+
+
+def test_weights_of_zero_stay_zero_and_differentiable_where_torch_has_nan() -> None:
+    module = linear()
+    nn.init.zeros_(module.weight)
+    theirs = parametrizations.weight_norm(copy.deepcopy(module))
+    gn.weight_norm(module)
+    assert theirs.weight.isnan().all()
+    assert_equal(module.weight, torch.zeros(OUT, IN))
+    module(features(7, IN)).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
 
 
 def test_weight_norm_changes_nothing_at_first_and_gives_each_output_unit_a_length_of_its_own() -> None:
