@@ -78,7 +78,7 @@ def figure1(
 ) -> None:
     """Train Allegro with and without its normalizers; write figure1.csv and figure1.json (where it comes from)."""
     with _messages():
-        from geonorm.experiments.figure1 import DEFAULT, figure1
+        from geonorm.experiments.allegro import DEFAULT, figure1
 
         records = figure1(
             source,

@@ -4,6 +4,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+import geonorm
 from geonorm.cli import main
 
 
@@ -22,6 +23,12 @@ def test_help_of_every_command_names_what_it_does():
         result = invoke(*command, "--help")
         assert result.exit_code == 0
         assert all(word in result.output for word in words)
+
+
+def test_table_prints_every_row():
+    result = invoke("table")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in geonorm.TABLE1)
 
 
 def test_help_does_not_wait_for_torch():

@@ -1,6 +1,6 @@
 """One function per figure of the survey: train with and without, and return records."""
 
-from geonorm.experiments.figure1 import figure1
+from geonorm.experiments.allegro import figure1
 from geonorm.experiments.records import read_records
 from geonorm.experiments.sizes import layer_sizes
 

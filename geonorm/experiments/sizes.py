@@ -14,13 +14,13 @@ from geonorm.models.allegro import Allegro
 def layer_sizes(network: Allegro, batch: dict[str, Tensor]) -> list[dict[str, float | str]]:
     r"""Return activation and gradient sizes by layer for one batch, from the input to the energy.
 
-    With $a$ the output of a layer and $w$ its weights, the sizes are root mean squares,
+    With :math:`a` the output of a layer and :math:`w` its weights, the sizes are root mean squares,
 
     .. math::
         \sqrt{\langle a^2 \rangle}, \qquad
         \sqrt{\langle (\partial \mathcal L / \partial w)^2 \rangle},
 
-    where $\mathcal L$ is the training loss, forces included.
+    where :math:`\mathcal L` is the training loss, forces included.
 
     Args:
         network: The network; its gradients are left as they were.
