@@ -16,19 +16,27 @@ _STATISTIC = {
 }
 
 
-def _formula(latex: str, display: bool = False) -> str:
+def _formula(latex: str, *, alone: bool = False) -> str:
     # The class "math" is what the site's MathJax looks for; JupyterLab typesets the delimiters anywhere.
-    opening, closing = (r"\[", r"\]") if display else (r"\(", r"\)")
-    return f'<span class="math notranslate nohighlight">{opening}{html.escape(latex, quote=False)}{closing}</span>'
+    style = r"\displaystyle " if alone else ""
+    return f'<span class="math notranslate nohighlight">\\({style}{html.escape(latex, quote=False)}\\)</span>'
 
 
 def _sentence(text: str) -> str:
     parts = re.split(r"\$([^$]+)\$", text)
-    return "".join(_formula(part) if odd % 2 else html.escape(part, quote=False) for odd, part in enumerate(parts))
+    alone = len(parts) == 3 and not parts[0] and not parts[2]
+    return "".join(
+        _formula(part, alone=alone) if odd % 2 else html.escape(part, quote=False) for odd, part in enumerate(parts)
+    )
 
 
-def _region(content: str, label: str) -> str:
-    return f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{html.escape(label)}">{content}</div>'
+def _table(content: str, caption: str) -> str:
+    # A region that scrolls by itself and that the keyboard reaches, so that a wide table never widens the page.
+    caption = html.escape(caption)
+    return (
+        f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{caption}"><table class="dataframe">'
+        f'<caption style="text-align: left">{caption}</caption>{content}</table></div>'
+    )
 
 
 def axes_in_words(row: Row) -> str:
@@ -90,7 +98,7 @@ def row_html(row: Row) -> str:
         f'<td style="text-align: left">{_sentence(text)}</td></tr>'
         for label, text in facts(row).items()
     )
-    return _region(f'<table class="dataframe"><caption>{html.escape(row.name)}</caption>{lines}</table>', row.name)
+    return _table(lines, row.name)
 
 
 def row_markdown(row: Row) -> str:
@@ -99,7 +107,8 @@ def row_markdown(row: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-_COLUMNS = ("Printed", "Published", "Verdict", "Axes", "Reason")
+_COLUMNS = ("Verdict", "Printed", "Published", "Reason", "Axes")
+_WIDTH = {"Reason": "; min-width: 22em", "Axes": "; min-width: 12em"}
 
 
 def table_html(table: Mapping[str, Row]) -> str:
@@ -108,11 +117,12 @@ def table_html(table: Mapping[str, Row]) -> str:
     lines = []
     for row in table.values():
         said = facts(row)
-        cells = "".join(f'<td style="text-align: left">{_sentence(said[label])}</td>' for label in _COLUMNS)
+        cells = "".join(
+            f'<td style="text-align: left{_WIDTH.get(label, "")}">{_sentence(said[label])}</td>' for label in _COLUMNS
+        )
         lines.append(f'<tr><th scope="row" style="text-align: left">{html.escape(row.name)}</th>{cells}</tr>')
-    caption = getattr(table, "caption", "")
-    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return _region(f'<table class="dataframe"><caption>{html.escape(caption)}</caption>{body}</table>', caption)
+    content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return _table(content, getattr(table, "caption", ""))
 
 
 def table_markdown(table: Mapping[str, Row]) -> str:
