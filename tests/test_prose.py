@@ -92,6 +92,19 @@ def test_the_landing_page_counts_what_the_rows_erase() -> None:
     assert f"InstanceNorm removes {instance} of 72 numbers, PairNorm {pair}, LayerNorm over graphs {layer}," in text
 
 
+def test_the_landing_page_is_right_about_what_set_norm_confuses() -> None:
+    import geonorm as gn
+    import torch
+
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 8, dtype=torch.float64)
+    pair = torch.cat([x, 3 * x + 2])
+    first, second = gn.SetNorm(8, eps=1e-12, dtype=torch.float64)(pair)
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
+    first, second = gn.BatchNorm(8, eps=1e-12, dtype=torch.float64)(pair)
+    assert (first - second).norm() > first.norm()
+
+
 def test_the_landing_page_names_the_rows_that_couple_samples_and_that_rotate() -> None:
     coupled = [row.name for row in TABLE1.values() if not row.properties.independent_train]
     assert coupled == ["BatchNorm", "VarianceNorm", "DiffGroupNorm"]
