@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
+import geonorm as gn
 from geonorm import TABLE1
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -93,9 +95,6 @@ def test_the_landing_page_counts_what_the_rows_erase() -> None:
 
 
 def test_the_landing_page_is_right_about_what_set_norm_confuses() -> None:
-    import geonorm as gn
-    import torch
-
     torch.manual_seed(0)
     x = torch.randn(1, 6, 8, dtype=torch.float64)
     pair = torch.cat([x, 3 * x + 2])
