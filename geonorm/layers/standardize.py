@@ -59,11 +59,10 @@ class Standardize(RunningStatistics):
         dtype: Their dtype.
 
     Raises:
-        ValueError: If an argument is out of range, or the axes are illegal on the irreps (Theorem A); the message says
-        why.
+        ValueError: If an argument is out of range, or the axes are illegal on the irreps (Theorem A); the message
+            says why.
 
-    Source: the family covers Table 1 of the survey (Aalto, Lubana, Tanaka 2022); the chapter on open challenges
-    derives it.
+    Source: the statistic rows of Table 1 of the survey (Aalto, Lubana, Tanaka 2022) as one formula.
     """
 
     def __init__(
