@@ -98,7 +98,8 @@ class _Module(lightning.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        gradients = [p.grad.flatten() for p in self.network.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.cat(gradients))
         if self.global_step == 0:
             self.records[0]["gradient_norm"] = norm.item()
         self.log("gradient_norm", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
