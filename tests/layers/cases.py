@@ -146,6 +146,11 @@ def some_layers(which: Callable[[Case], bool]) -> pytest.MarkDecorator:
     )
 
 
+def tracks(case: Case) -> bool:
+    """Whether the layer has running statistics: then evaluation is another function than training."""
+    return any(name.startswith("running") for name, _ in case.build(CHANNELS).named_buffers())
+
+
 every_batch_layer = some_layers(lambda case: case.takes_batch)
 every_sample_layer = some_layers(lambda case: case.per_sample)
 every_feature_layer = some_layers(lambda case: not case.weights)

@@ -16,6 +16,7 @@ from layers.cases import (
     every_layer,
     every_sample_layer,
     some_layers,
+    tracks,
 )
 from layers.peers import SIZES, assert_equal, difference, ragged_batch, refused
 from torch import Tensor, nn
@@ -40,8 +41,7 @@ def modes(case: Case) -> list[bool]:
     """The modes in which a layer is a different function, and a function at all."""
     if case.representation == "spectral_norm":
         return [False]  # in training every call turns the power iteration further
-    tracks = any(name.startswith("running") for name, _ in case.build(CHANNELS).named_buffers())
-    return [True, False] if tracks else [True]
+    return [True, False] if tracks(case) else [True]
 
 
 @pytest.mark.parametrize(
