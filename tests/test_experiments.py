@@ -1,11 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from geonorm.data import Frames
+from geonorm.data import Frames, load_uracil
 from geonorm.experiments import figure1, layer_sizes, read_records
 from geonorm.experiments.records import provenance, write_records
 from geonorm.models.allegro import Allegro, Statistics, collate
@@ -152,6 +155,32 @@ def test_training_is_silent_and_leaves_the_process_as_it_was(springs, capfd):
     assert torch.get_default_dtype() == torch.float32
     assert warnings.filters == filters
     assert capfd.readouterr() == ("", "")
+
+
+TWO_PROCESSES = """
+import os
+from geonorm.data import load_uracil
+from geonorm.experiments import figure1
+if __name__ == "__main__":
+    options = dict(epochs=1, seeds=1, train=8, test=4, batch_size=2, normalizations=("no shift",), progress=False)
+    model = dict(num_scalars=4, num_tensors=2, num_layers=1)
+    records = figure1(load_uracil()[:12], model=model, out=os.environ["OUT"], devices=2, strategy="ddp", **options)
+    assert len(records) == 2
+"""
+
+
+def test_two_processes_share_the_work(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES)
+    environment = {**os.environ, "OUT": str(tmp_path / "out"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True, timeout=300)
+    shared = read_records(tmp_path / "out" / "figure1.csv")
+    options = {**QUICK, "epochs": 1, "train": 8, "test": 4, "normalizations": ("no shift",)}
+    alone = figure1(load_uracil()[:12], **{**options, "batch_size": 4})
+    # The mean over two halves of the test set is the mean over the whole; training sees other batches.
+    for key in ("train_loss", "test_loss", "test_energy_mse", "test_force_mse"):
+        assert shared[0][key] == pytest.approx(alone[0][key], rel=1e-5)
+    assert shared[1]["test_loss"] == pytest.approx(alone[1]["test_loss"], rel=0.05)
 
 
 def test_layer_sizes_are_those_of_the_tensors_themselves(springs):

@@ -69,7 +69,6 @@ class Statistics:
         Returns:
             The statistics, in the units of the frames.
         """
-        # One frame at a time: a distance matrix for a whole set of frames would need needless memory.
         counts = [(np.linalg.norm(r[:, None] - r[None], axis=-1) < cutoff).sum() / len(r) - 1 for r in frames.positions]
         return cls(
             energy_shift=float(frames.energies.mean() / len(frames.z)),
@@ -216,9 +215,7 @@ class Allegro(nn.Module):
         """
         unknown = sorted({int(charge) for charge in frames.z} - set(self.elements))
         if unknown:
-            raise ValueError(
-                f"frames hold the nuclear charges {unknown}, the network knows {self.elements}; build it with both."
-            )
+            raise ValueError(f"frames hold the nuclear charges {unknown}, the network knows {self.elements}; add them.")
         with preserved_global_state():
             from nequip.data import AtomicDataDict, compute_neighborlist_, from_dict
 
