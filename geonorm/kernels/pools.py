@@ -41,12 +41,14 @@ class Columns(nn.Module):
         self.complete = len(order) == len(keys)
         self.each = order == everything and len(groups) == len(keys)
         self.all = len(groups) == 1 and self.complete
+        self.single = len(groups) == len(order)
         self._register("order", None if order == everything else torch.tensor(order, dtype=torch.long))
         rank = {number: position for position, number in enumerate(by_size)}
         positions = [rank[number] for number in range(len(groups))]
         self._register("position", None if positions == sorted(positions) else torch.tensor(positions))
         group_of = {column: number for number, group in enumerate(groups) for column in group}
-        expand = torch.tensor([group_of.get(column, len(groups)) for column in everything], dtype=torch.long)
+        self.groups = tuple(group_of.get(column, len(groups)) for column in everything)
+        expand = torch.tensor(self.groups, dtype=torch.long)
         self._register("group", None if self.each or self.all else expand)
         used = {divisor for divisor, key in zip(divisors, keys, strict=True) if key is not None}
         self.uniform = used.pop() if len(used) == 1 else None
@@ -139,21 +141,21 @@ class Pool:
         sums = self.columns.sum(row_sums)
         return global_sum(sums) if self.rows == "batch" else sums
 
-    def sum(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
-        """Add all entries of each pool."""
-        if self.columns.all and self.rows != "node":  # one thin column is cheaper to add over rows than a wide matrix
-            sums = self.row_sum(values.sum(1, keepdim=True))
-            return global_sum(sums) if self.rows == "batch" else sums
-        return self.finish(self.row_sum(values))
-
     def mean(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
         """The weighted mean of each pool: plain where every column is divided by the size of its group."""
         columns = self.columns
-        if columns.divisor is None:
-            return columns.weigh(self.sum(values) / self.count)
-        if columns.all:
-            return self.sum(columns.weigh(values)) / self.count
-        return self.finish(columns.weigh(self.row_sum(values))) / self.count
+        if not columns.all or self.rows == "node":
+            return self.mean_of_sums(self.row_sum(values))
+        # One thin column is cheaper to add over rows than a wide matrix.
+        sums = self.row_sum((values if columns.divisor is None else columns.weigh(values)).sum(1, keepdim=True))
+        sums = global_sum(sums) if self.rows == "batch" else sums
+        return (sums if columns.divisor is not None else columns.weigh(sums)) / self.count
+
+    def mean_of_sums(self, row_sums: Float[Tensor, "pools columns"]) -> Float[Tensor, "pools groups"]:
+        """The same, from the row sums of this process."""
+        if self.columns.divisor is None:
+            return self.columns.weigh(self.finish(row_sums) / self.count)
+        return self.finish(self.columns.weigh(row_sums)) / self.count
 
     def expand_rows(self, values: Float[Tensor, "pools _"]) -> Float[Tensor, "rows _"]:
         """Give every row the value of its pool (one row that broadcasts when there is one pool)."""
