@@ -50,6 +50,8 @@ class Fields:
         if isinstance(features, int) and features < 0:
             raise ValueError(f"channels is {features}, expected a number of channels >= 0")
         try:
+            if features is None:
+                raise TypeError("e3nn reads None as no irreps at all")
             self.irreps = o3.Irreps([(features, (0, 1))] if isinstance(features, int) else features)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
