@@ -113,6 +113,14 @@ def test_layer_norm_over_nodes_is_the_one_of_torch(affine: bool) -> None:
     Peer(ours, pyg.LayerNorm(CHANNELS, affine=affine, mode="node")).check(x, batch, len(SIZES))
 
 
+@affine_or_not
+def test_layer_norm_on_a_dense_batch_is_the_one_of_torch_over_one_or_both_axes(affine: bool) -> None:
+    x = features(4 * 7, CHANNELS).view(4, 7, CHANNELS)
+    Peer(gn.LayerNorm(CHANNELS, "node", affine=affine), nn.LayerNorm(CHANNELS, elementwise_affine=affine)).check(x)
+    ours = gn.LayerNorm(CHANNELS, affine=False)
+    Peer(ours, nn.LayerNorm([7, CHANNELS], elementwise_affine=False)).check(x)
+
+
 def test_layer_norm_refuses_an_unknown_mode() -> None:
     with refused(r"mode is 'rows', expected 'graph' .* or 'node'"):
         gn.LayerNorm(4, "rows")
@@ -357,7 +365,19 @@ def test_variance_norm_refuses_an_unknown_statistic() -> None:
         gn.VarianceNorm(4, "var")
 
 
-# Constant features of one sample
+# Hard inputs
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(gn.LayerNorm, pyg.LayerNorm), (gn.InstanceNorm, pyg.InstanceNorm), (gn.GraphNorm, pyg.GraphNorm)],
+    ids=lambda layer: layer.__module__.partition(".")[0],
+)
+def test_a_batch_without_nodes_is_allowed_where_pyg_looks_for_its_largest_sample(ours: type, theirs: type) -> None:
+    x, batch = torch.empty(0, CHANNELS), torch.empty(0, dtype=torch.long)
+    assert ours(CHANNELS)(x, batch).shape == (0, CHANNELS)
+    with pytest.raises(RuntimeError, match="max"):
+        theirs(CHANNELS)(x, batch)
 
 
 @pytest.mark.parametrize(
