@@ -35,6 +35,8 @@ MAX_MEMORY_MB = 1500
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
 # What a reader's shell may hold and a chapter must not depend on.
 REMOVED = ("GEONORM_DATA", "PYTHONWARNINGS", "MPLBACKEND", "PYTHONSTARTUP")
+# On Linux ru_maxrss of the kernel also counts the process that started it; VmHWM does not.
+OWN_PEAK = "next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))"
 PEAK = "__import__('resource').getrusage(__import__('resource').RUSAGE_{}).ru_maxrss"
 
 
@@ -91,13 +93,14 @@ async def execute(notebook: NotebookNode, environment: dict[str, str], timeout: 
 
 
 async def _peak_memory(client: NotebookClient) -> float:
-    expressions = {who: PEAK.format(who) for who in ("SELF", "CHILDREN")}
+    linux = sys.platform.startswith("linux")
+    expressions = {"self": OWN_PEAK if linux else PEAK.format("SELF"), "children": PEAK.format("CHILDREN")}
     reply = await client.kc.execute_interactive(
         "", silent=True, store_history=False, user_expressions=expressions, output_hook=lambda message: None
     )
     values = [int(value["data"]["text/plain"]) for value in reply["content"]["user_expressions"].values()]
     # Linux counts in kB, macOS in bytes.
-    return max(values) / (1024 if sys.platform.startswith("linux") else 1024**2)
+    return max(values) / (1024 if linux else 1024**2)
 
 
 def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
