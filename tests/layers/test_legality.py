@@ -1,16 +1,17 @@
 """Theorem A: the verdict on a choice of axes is what rotating the features shows."""
 
 import re
-from itertools import combinations, product
+from itertools import product
 
 import pytest
 import torch
 from e3nn import o3
+from layers.choices import AXES
 from layers.peers import ragged_batch
 from torch import Tensor
 from untyped import untyped
 
-from geonorm.axes import LETTERS, Axes
+from geonorm.axes import Axes
 from geonorm.layers.fields import Fields
 from geonorm.layers.legality import LEVELS, violations
 from geonorm.layers.standardize import Standardize
@@ -19,18 +20,6 @@ SIZES = (3, 2, 4)
 BATCH = ragged_batch(SIZES)
 NODES = sum(SIZES)
 EQUIVARIANT, BROKEN = 1e-10, 1e-5
-
-
-def every_choice_of_axes() -> list[Axes]:
-    found = []
-    for letters in ("".join(some) for size in range(6) for some in combinations(LETTERS, size)):
-        if ("b" in letters and "x" not in letters) or ("t" in letters and not {"v", "m"} <= set(letters)):
-            continue
-        found.append(Axes(letters))
-    return found
-
-
-AXES = every_choice_of_axes()
 
 
 def rotations(irreps: o3.Irreps) -> dict[str, Tensor]:
