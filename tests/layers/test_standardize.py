@@ -306,6 +306,22 @@ def test_channels_in_groups_are_group_norm():
 # Eval mode on irreps
 
 
+@pytest.mark.parametrize("axes", [("bx", "bxm"), ("bxvm", "bxvtm"), ("x", "xvm")], ids=str)
+def test_eval_mode_is_train_mode_with_the_statistics_of_the_buffers(axes):
+    # Of irreps the second moments are kept as they are: after one batch with momentum one both modes agree on it.
+    mean, scale = axes
+    kwargs = dict(alpha=0.6, learn_alpha=True, exponent=0.8, learn_exponent=True, dtype=torch.float64)
+    layer = gn.Standardize(IRREPS, mean=mean, scale=scale, track_running_stats=True, momentum=1.0, **kwargs)
+    randomize(layer)
+    x = features(IRREPS)
+    expected = layer(x)
+    assert_equal(layer.eval()(x), expected)
+    constant = gn.Standardize(IRREPS, mean=mean, scale=scale, track_running_stats=True, alpha=0.6, exponent=0.8)
+    x = x.float()
+    constant.momentum = 1.0
+    torch.testing.assert_close(constant(x), constant.eval()(x))
+
+
 def test_in_eval_mode_every_node_may_be_rotated_by_itself():
     layer = randomize(everything())
     irreps = o3.Irreps(IRREPS)
