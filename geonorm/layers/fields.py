@@ -6,10 +6,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
-from e3nn import o3
-
 from geonorm.axes import Axes
 from geonorm.kernels.pools import Columns
+
+#: A number of scalar channels, or irreps as a string or as ``e3nn.o3.Irreps`` (a tuple). The class itself is imported
+#: with the first layer: importing e3nn.o3 takes as long as importing torch.
+Features = int | str | tuple
 
 NORMALIZATIONS = ("component", "norm", "row", "degree")
 
@@ -45,7 +47,9 @@ class Fields:
         ValueError: If the number of channels is negative, or the irreps cannot be read.
     """
 
-    def __init__(self, features: int | str | o3.Irreps) -> None:
+    def __init__(self, features: Features) -> None:
+        from e3nn import o3
+
         self.channels = features if isinstance(features, int) else None
         if isinstance(features, int) and features < 0:
             raise ValueError(f"channels is {features}, expected a number of channels >= 0")
@@ -91,7 +95,7 @@ class Fields:
         return sorted({column.field for column in self.columns if column.trivial})
 
     @cached_property
-    def nontrivial_types(self) -> list[o3.Irrep]:
+    def nontrivial_types(self) -> list[tuple]:
         """The types on which the group acts."""
         return [irrep for irrep in self.types if not (irrep.l == 0 and irrep.p == 1)]
 
