@@ -1,0 +1,110 @@
+"""What each of two processes does when a batch is shared between them."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+import geonorm as gn
+from geonorm.processes import global_sum, several_processes
+
+WIDTH = 5
+IRREPS = "2x0e+1x1o"
+
+#: The layers, with learned parameters of every kind.
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "BatchNorm": lambda: gn.BatchNorm(WIDTH),
+    "BatchNorm, cumulative": lambda: gn.BatchNorm(WIDTH, momentum=None),
+    "DiffGroupNorm": lambda: gn.DiffGroupNorm(WIDTH, 3, lamda=0.5),
+    "VarianceNorm": lambda: gn.VarianceNorm(WIDTH),
+    "on irreps": lambda: gn.Standardize(
+        IRREPS,
+        mean="bx",
+        scale="bxm",
+        learn_alpha=True,
+        alpha=0.7,
+        learn_exponent=True,
+        exponent=0.8,
+        track_running_stats=True,
+    ),
+    "own": lambda: gn.Standardize(WIDTH, mean="bx", scale="bxv", statistic="own", track_running_stats=True),
+    "rms": lambda: gn.Standardize(WIDTH, mean="bxv", scale="bx", statistic="rms", learn_alpha=True),
+    "centred over the batch, scaled per sample": lambda: gn.Standardize(WIDTH, mean="bx", scale="x"),
+    "InstanceNorm": lambda: gn.InstanceNorm(WIDTH, track_running_stats=True),
+    "GraphNorm": lambda: gn.GraphNorm(WIDTH),
+}
+#: The sizes of the samples of each process: equal, unequal, and none at all.
+SPLITS = {
+    "even": ((3, 2), (1, 4)),
+    "uneven": ((5, 1, 2), (2,)),
+    "second empty": ((4, 3), ()),
+    "first empty": ((), (4, 3)),
+}
+CALLS = 3
+
+
+def share(split: str, rank: int | None, call: int) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
+    """Features, batch vector, batch size and two weights of one process; of the whole batch if ``rank`` is None."""
+    sizes = SPLITS[split]
+    nodes = [sum(part) for part in sizes]
+    generator = torch.Generator().manual_seed(call)
+    x, g, v = (torch.randn(sum(nodes), WIDTH, dtype=torch.float64, generator=generator) * (1 + call) for _ in range(3))
+    mine = slice(None) if rank is None else slice(0, nodes[0]) if rank == 0 else slice(nodes[0], None)
+    held = [size for part in (sizes if rank is None else [sizes[rank]]) for size in part]
+    batch = torch.repeat_interleave(torch.arange(len(held)), torch.tensor(held, dtype=torch.long))
+    return (x[mine] + 0.5).requires_grad_(), batch, len(held), g[mine].requires_grad_(), v[mine]
+
+
+def outcome(name: str, split: str, rank: int | None) -> dict[str, Tensor]:
+    """Outputs, gradients, gradients of gradients and buffers of a layer after some batches."""
+    torch.manual_seed(0)
+    layer = LAYERS[name]().double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    found = {}
+    for call in range(CALLS):
+        x, batch, batch_size, g, v = share(split, rank, call)
+        y = layer(x, batch, batch_size)
+        parameters = dict(layer.named_parameters())
+        first = torch.autograd.grad((y * g).sum(), [x, *parameters.values()], create_graph=True)
+        second = torch.autograd.grad((first[0] * v).sum(), [x, g, *parameters.values()], allow_unused=True)
+        names = ["x", "g", *parameters]
+        found |= {f"{call}: output": y, f"{call}: gradient of x": first[0]}
+        found |= {f"{call}: gradient of {name}": value for name, value in zip(parameters, first[1:], strict=True)}
+        for key, value in zip(names, second, strict=True):
+            if value is not None:
+                found[f"{call}: second gradient of {key}"] = value
+    found |= {f"buffer {key}": value for key, value in layer.named_buffers() if "running" in key or "tracked" in key}
+    layer.eval()
+    found["output in eval mode"] = layer(x, batch, batch_size)
+    return {key: value.detach().clone() for key, value in found.items()}
+
+
+def sums(rank: int) -> dict[str, Tensor]:
+    """A sum over processes, its gradient and the gradient of that, of a tensor that is not contiguous."""
+    assert several_processes()
+    values = (torch.arange(6, dtype=torch.float64).view(3, 2).T + 10 * rank).requires_grad_()
+    total = global_sum(values)
+    weight = torch.full_like(values, 1.0 + rank).requires_grad_()
+    (first,) = torch.autograd.grad((total.square() * weight).sum(), values, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), values)
+    return {"total": total.detach(), "first": first.detach(), "second": second.detach()}
+
+
+def work(rank: int, folder: str) -> None:
+    """Run everything in one of two processes and leave the results in a file."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=(Path(folder) / "meeting-point").as_uri(),
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    results = {(name, split): outcome(name, split, rank) for name in LAYERS for split in SPLITS}
+    torch.save({"layers": results, "sums": sums(rank)}, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
