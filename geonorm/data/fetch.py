@@ -23,7 +23,7 @@ def load_md17(molecule: str, folder: str | Path | None = None, revised: bool = F
     """Return the MD17 frames of one molecule from a folder of yours, from the cache, or from the publisher.
 
     Args:
-        molecule: A key of :data:`MOLECULES`.
+        molecule: A key of :data:`~geonorm.data.md17.MOLECULES`.
         folder: Where to look; None takes the variable GEONORM_DATA, then the cache, then downloads.
         revised: The revised labels.
 
@@ -60,7 +60,7 @@ def download_md17(
     record is reported; a file on disk that differs from its record is refused and kept aside.
 
     Args:
-        molecule: A key of :data:`MOLECULES`.
+        molecule: A key of :data:`~geonorm.data.md17.MOLECULES`.
         folder: Where to keep the file; None takes the user's cache folder.
         revised: The revised labels (an archive of all molecules is fetched, one file is kept).
         url: Another address of the same file.

@@ -41,7 +41,7 @@ def read_md17(path: str | Path, molecule: str | None = None) -> Frames:
 
     Args:
         path: A ``.npz`` file.
-        molecule: What the file must hold, a key of :data:`MOLECULES`; None does not check.
+        molecule: What the file must hold, a key of :data:`~geonorm.data.md17.MOLECULES`; None does not check.
 
     Returns:
         The frames.
