@@ -85,9 +85,10 @@ def outcome(name: str, split: str, rank: int | None) -> dict[str, Tensor]:
 
 
 def sums(rank: int) -> dict[str, Tensor]:
-    """A sum over processes, its gradient and the gradient of that, of a tensor that is not contiguous."""
+    """A sum over processes, its gradient and the gradient of that, of tensors that lie in memory in different orders."""
     assert several_processes()
-    values = (torch.arange(6, dtype=torch.float64).view(3, 2).T + 10 * rank).requires_grad_()
+    values = torch.arange(6, dtype=torch.float64).view(3, 2).T + 10 * rank
+    values = (values.contiguous() if rank else values).requires_grad_()
     total = global_sum(values)
     weight = torch.full_like(values, 1.0 + rank).requires_grad_()
     (first,) = torch.autograd.grad((total.square() * weight).sum(), values, create_graph=True)
