@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -37,3 +38,10 @@ def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> 
     zero = square == 0
     norm = torch.where(zero, 0, scale * torch.where(zero, 1, square).sqrt()).to(x.dtype)
     return norm if keepdim else norm.squeeze(dim)
+
+
+def untracked() -> bool:
+    """Whether nobody differentiates, transforms or compiles what is computed now: then results may be overwritten."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()

@@ -85,7 +85,7 @@ def outcome(name: str, split: str, rank: int | None) -> dict[str, Tensor]:
 
 
 def sums(rank: int) -> dict[str, Tensor]:
-    """A sum over processes, its gradient and the gradient of that, of tensors that lie in memory in different orders."""
+    """A sum over processes, its gradient and the gradient of that, of tensors in different memory orders."""
     assert several_processes()
     values = torch.arange(6, dtype=torch.float64).view(3, 2).T + 10 * rank
     values = (values.contiguous() if rank else values).requires_grad_()

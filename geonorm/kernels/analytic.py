@@ -10,76 +10,12 @@ mean over a pool given back to its entries, an orthogonal projection; $\mathrm{s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import Pool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to standardize: the pools, the statistic and eps.
-
-    Args:
-        mean: The pool of the mean, or ``None`` for no mean.
-        scale: The pool of the scale, or ``None`` for no scale.
-        statistic: ``"rms"``, ``"residual"`` or ``"own"``.
-        eps: Added to the second moment, inside the root.
-    """
-
-    mean: Pool | None
-    scale: Pool | None
-    statistic: str
-    eps: float
-
-    @property
-    def aligned(self) -> bool:
-        """Whether there is a scale, and a mean, if any, that pools the same rows."""
-        return self.scale is not None and (self.mean is None or self.mean.rows == self.scale.rows)
-
-    def only_mean(self) -> Plan:
-        """The first step: the mean alone."""
-        return Plan(self.mean, None, self.statistic, self.eps)
-
-    def only_scale(self) -> Plan:
-        """The second step, on what the mean has left: the scale alone."""
-        return Plan(None, self.scale, "rms", self.eps)
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """The tensors in the pools, in the order of :meth:`holding`."""
-        none = (None, None)
-        return tuple(
-            tensor for pool in (self.mean, self.scale) for tensor in (none if pool is None else pool.tensors())
-        )
-
-    def holding(
-        self,
-        mean_index: Tensor | None,
-        mean_count: Tensor | None,
-        scale_index: Tensor | None,
-        scale_count: Tensor | None,
-    ) -> Plan:
-        """The same plan with other tensors: derivatives and vmap wrap the tensors that they are handed, no others."""
-        mean = None if self.mean is None else self.mean.holding(mean_index, mean_count)
-        scale = None if self.scale is None else self.scale.holding(scale_index, scale_count)
-        return Plan(mean, scale, self.statistic, self.eps)
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Per column: the weight of the mean, gain and bias; per scale group: the exponent. ``None`` is 1, 1, 0 and 1."""
-
-    alpha: Float[Tensor, " columns"] | None = None
-    gamma: Float[Tensor, " columns"] | None = None
-    beta: Float[Tensor, " columns"] | None = None
-    tau: Float[Tensor, " groups"] | None = None
-
-    def values(self) -> tuple[Tensor | None, ...]:
-        """α, γ, β and τ."""
-        return self.alpha, self.gamma, self.beta, self.tau
 
 
 def times(factor: Tensor | None, values: Tensor) -> Tensor:
@@ -134,13 +70,9 @@ def centred(x: Float[Tensor, "nodes columns"], alpha: Tensor | None, mean: Tenso
     return x - plan.mean.expand_rows(times(alpha, plan.mean.columns.expand(mean)))
 
 
-def power(moment: Tensor, tau: Tensor | None, order: int = 0) -> Tensor:
-    """The derivative of that order of ρ = S^(−τ/2) with respect to S."""
-    if tau is None:
-        root = moment.rsqrt()
-        return (root, -0.5 * root**3, 0.75 * root**5)[order] if order else root
-    factor = (1.0, -0.5 * tau, 0.25 * tau * (tau + 2))[order]
-    return factor * moment.pow(-0.5 * tau - order)
+def power(moment: Tensor, tau: Tensor | None) -> Tensor:
+    """The factor ρ = S^(−τ/2)."""
+    return moment.rsqrt() if tau is None else moment.pow(-0.5 * tau)
 
 
 def forward(

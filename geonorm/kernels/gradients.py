@@ -28,7 +28,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geonorm.kernels.analytic import Parameters, Plan, centred, plus, pooled_mean, power, times
+from geonorm.kernels.analytic import centred, plus, pooled_mean, power, times
+from geonorm.kernels.plan import Parameters, Plan
+from geonorm.numerics import untracked
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Gradients:
     gamma: Tensor | None = None
     beta: Tensor | None = None
     tau: Tensor | None = None
+
+    def plus(self, other: Gradients) -> Gradients:
+        """The gradients of the parameters by two parts of a batch; those of matrices belong to a part alone."""
+        names = ("alpha", "gamma", "beta", "tau")
+        return Gradients(**{name: plus(getattr(self, name), getattr(other, name)) for name in names})
 
 
 class Statistics:
@@ -66,6 +73,9 @@ class Statistics:
         self.centres_w = plan.mean is not None and plan.statistic == "residual"
         self.mean = None if plan.mean is None else plan.mean.columns.expand(mean)
         self.moment = square + plan.eps
+        self.rho = power(self.moment, self.tau)
+        self.half_tau = 0.5 if self.tau is None else 0.5 * self.tau
+        self.rho1 = -self.half_tau * self.rho / self.moment  # ρ'
         self.w, self.offset = x, None
         if self.centres_w:
             self.w = centred(x, self.alpha, mean, plan)
@@ -101,16 +111,12 @@ class Statistics:
         """The mean over the mean pools, from row sums."""
         return self.plan.mean.columns.expand(self.plan.mean.mean_of_sums(row_sums))
 
-    def rho(self, order: int = 0) -> Float[Tensor, "pools groups"]:
-        """The derivative of that order of ρ with respect to S."""
-        return power(self.moment, self.tau, order)
-
     def rho_tau(self, order: int = 0) -> Float[Tensor, "pools groups"]:
         """The derivative of ρ (order 0) or ρ' (order 1) with respect to τ."""
         logarithm = self.moment.log()
         if order == 0:
-            return -0.5 * logarithm * self.rho()
-        return (0.25 * self.tau * logarithm - 0.5) * self.moment.pow(-0.5 * self.tau - 1)
+            return -0.5 * logarithm * self.rho
+        return (0.25 * self.tau * logarithm - 0.5) * self.rho / self.moment
 
     def per_column(self, values: Float[Tensor, "pools groups"]) -> Float[Tensor, "pools _"]:
         """Give every column the value of its scale group."""
@@ -126,11 +132,12 @@ class Statistics:
 
         The constant comes last: what is exactly zero, on a node alone in its pool, then stays so.
         """
-        expand, total = self.plan.scale.expand_rows, None
-        for coefficient, matrix in terms:
-            factor = expand(coefficient)
-            total = factor * matrix if total is None else torch.addcmul(total, factor, matrix)
-        return total if constant is None else total + expand(constant)
+        expand, (coefficient, matrix), *rest = self.plan.scale.expand_rows, *terms
+        total = expand(coefficient) * matrix
+        into = total if untracked() else None
+        for coefficient, matrix in rest:
+            total = torch.addcmul(total, expand(coefficient), matrix, out=into)
+        return total if constant is None else torch.add(total, expand(constant), out=into)
 
 
 def backward(g: Float[Tensor, "nodes columns"], statistics: Statistics, wants_x: bool = True) -> Gradients:
@@ -144,12 +151,12 @@ def backward(g: Float[Tensor, "nodes columns"], statistics: Statistics, wants_x:
     Returns:
         The gradients.
     """
-    s, scale, rho = statistics, statistics.plan.scale, statistics.rho()
+    s, scale, rho = statistics, statistics.plan.scale, statistics.rho
     sum_g = s.row_sum(g)
     sum_gu = s.sum_gu(g, sum_g)
     by_rho = times(s.gamma, sum_gu)
     a = times(s.gamma, s.per_column(rho))
-    b = s.by_square(scale.finish(by_rho) * s.rho(1))
+    b = s.by_square(scale.finish(by_rho) * s.rho1)
     by_mean = constant = None
     if s.plan.mean is not None:
         by_mean = a * sum_g
@@ -200,7 +207,7 @@ def double_backward(
     elif plan.statistic == "own":
         w_shift = -s.per_column(scale.mean_of_sums(sum_v))
     moment_dot = 2 * scale.mean_of_sums(sum_ww_dot)
-    rho, rho_dot, rho1_dot = s.rho(), s.rho(1) * moment_dot, s.rho(2) * moment_dot
+    rho, rho_dot, rho1_dot = s.rho, s.rho1 * moment_dot, -(s.half_tau + 1) * s.rho1 / s.moment * moment_dot
     if dots.tau is not None:
         rho_dot, rho1_dot = rho_dot + s.rho_tau() * dots.tau, rho1_dot + s.rho_tau(1) * dots.tau
 
@@ -210,8 +217,8 @@ def double_backward(
     if dots.gamma is not None:
         moved, a1 = moved + dots.gamma * sum_gu, a1 + dots.gamma * rho_column
     sum_still = scale.finish(still)
-    b = s.by_square(sum_still * s.rho(1))
-    b1 = s.by_square(scale.finish(moved) * s.rho(1) + sum_still * rho1_dot)
+    b = s.by_square(sum_still * s.rho1)
+    b1 = s.by_square(scale.finish(moved) * s.rho1 + sum_still * rho1_dot)
 
     grad_alpha = grad_gamma = grad_tau = grad_g = grad_x = None
     constant = None if w_shift is None else b * w_shift

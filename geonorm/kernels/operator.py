@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from geonorm.kernels import analytic, gradients
-from geonorm.kernels.analytic import Parameters, Plan
-from geonorm.kernels.gradients import Statistics
+from geonorm.kernels.gradients import Gradients, Statistics
+from geonorm.kernels.plan import Assembly, Block, Parameters, Plan
 from geonorm.numerics import accumulation_dtype
 
 
@@ -38,22 +40,19 @@ def standardize(
         u, mean, _ = standardize(x.to(accumulation_dtype(x.dtype)), Parameters(alpha), plan.only_mean())
         y, _, square = standardize(u, Parameters(None, *rest), plan.only_scale())
         return y.to(x.dtype), mean, square
-    if not plan.aligned or not _closed_form_is_used(x, parameters):
+    if not plan.aligned or _differentiated_by_torch():
         y, mean, square = analytic.forward(*_wide(x, parameters), plan)
-        y = x.clone() if y is x else y.to(x.dtype)  # with nothing to do the formula gives back its input
-        return y, None if mean is None else mean.detach(), None if square is None else square.detach()
-    y, mean, square = _Standardize.apply(x, *parameters.values(), plan, *plan.tensors())
-    return y, None if plan.mean is None else mean, square
+    elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *parameters.values())):
+        y, mean, square = _Standardize.apply(x, *parameters.values(), plan, *plan.tensors())
+    else:
+        y, mean, square = _forward(x, parameters, plan)
+    y = x.clone() if y is x else y.to(x.dtype)  # with nothing to do the formula gives back its input
+    return y, None if plan.mean is None else mean.detach(), None if plan.scale is None else square.detach()
 
 
-def _closed_form_is_used(x: Tensor, parameters: Parameters) -> bool:
-    """Whether a gradient may be asked for, in reverse mode and without the compiler.
-
-    The compiler fuses the plain formula and its gradient itself; forward mode nests right for plain torch only.
-    """
-    if torch.compiler.is_compiling() or forward_ad._current_level >= 0 or not torch.is_grad_enabled():
-        return False
-    return any(value is not None and value.requires_grad for value in (x, *parameters.values()))
+def _differentiated_by_torch() -> bool:
+    """Whether the compiler is at work, which fuses the formula and its gradient itself, or forward mode."""
+    return torch.compiler.is_compiling() or forward_ad._current_level >= 0
 
 
 def _wide(x: Tensor, parameters: Parameters) -> tuple[Tensor, Parameters]:
@@ -67,14 +66,48 @@ def _cast(value: Tensor | None, like: Tensor | None) -> Tensor | None:
     return None if value is None or like is None else value.to(like.dtype)
 
 
-def _statistics(
-    x: Tensor, parameters: Parameters, mean: Tensor | None, square: Tensor | None, plan: Plan
-) -> Statistics:
-    """What the derivatives need; statistics that are not given are computed."""
-    x, parameters = _wide(x, parameters)
-    if square is None:
-        _, mean, square = analytic.forward(x, parameters, plan)
-    return Statistics(x, parameters, None if plan.mean is None else mean, square, plan)
+def _forward(x: Tensor, parameters: Parameters, plan: Plan) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The result and the statistics, block by block."""
+    y, means, squares = Assembly(x), [], []
+    for block in plan.blocks(x.shape[0]):
+        part, mean, square = analytic.forward(*_wide(block.rows_of(x), parameters), block.plan)
+        y.put(block, part)
+        means.append(mean)
+        squares.append(square)
+    return y.matrix, None if plan.mean is None else _joined(means), _joined(squares)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """The statistics of all blocks."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _derivatives(
+    compute: Callable[[Block, Statistics], Gradients],
+    g: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    mean: Tensor | None,
+    square: Tensor | None,
+    plan: Plan,
+) -> tuple[Tensor | None, ...]:
+    """What a derivative returns for g, x, α, γ, β and τ, block by block, each in the dtype of what it belongs to.
+
+    Statistics that are not given are computed, for the whole batch: a third derivative must see how they depend on x.
+    """
+    by_g, by_x, total = Assembly(g), Assembly(x), Gradients()
+    for block in plan.blocks(x.shape[0]):
+        wide, wide_parameters = _wide(block.rows_of(x), parameters)
+        if square is None:
+            _, mean, square = analytic.forward(wide, wide_parameters, plan)
+        of_block = None if plan.mean is None else block.pools_of(mean)
+        statistics = Statistics(wide, wide_parameters, of_block, block.pools_of(square), block.plan)
+        part = compute(block, statistics)
+        by_g.put(block, part.g)
+        by_x.put(block, part.x)
+        total = total.plus(part)
+    rest = zip((total.alpha, total.gamma, total.beta, total.tau), parameters.values(), strict=True)
+    return by_g.matrix, by_x.matrix, *(_cast(value, like) for value, like in rest)
 
 
 # Both functions take ``*inputs``: torch binds the arguments of ``forward`` to its signature at every call, which takes
@@ -87,8 +120,8 @@ class _Standardize(torch.autograd.Function):
     @staticmethod
     def forward(*inputs):
         x, alpha, gamma, beta, tau, plan, *tensors = inputs
-        y, mean, square = analytic.forward(*_wide(x, Parameters(alpha, gamma, beta, tau)), plan.holding(*tensors))
-        return y.to(x.dtype), x.new_empty(0) if mean is None else mean, square
+        y, mean, square = _forward(x, Parameters(alpha, gamma, beta, tau), plan.holding(*tensors))
+        return y, x.new_empty(0) if mean is None else mean, square
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -119,12 +152,13 @@ class _StandardizeBackward(torch.autograd.Function):
     @staticmethod
     def forward(*inputs):
         g, x, alpha, gamma, beta, tau, mean, square, plan, wants_x, *tensors = inputs
+
+        def compute(block: Block, statistics: Statistics) -> Gradients:
+            return gradients.backward(block.rows_of(g).to(statistics.w.dtype), statistics, wants_x)
+
         parameters = Parameters(alpha, gamma, beta, tau)
-        statistics = _statistics(x, parameters, mean, square, plan.holding(*tensors))
-        grads = gradients.backward(g.to(statistics.w.dtype), statistics, wants_x)
-        found = (grads.x, grads.alpha, grads.gamma, grads.beta, grads.tau)
-        pairs = zip(found, (x, alpha, gamma, beta, tau), strict=True)
-        return tuple(x.new_empty(0) if value is None or like is None else _cast(value, like) for value, like in pairs)
+        _, *found = _derivatives(compute, g, x, parameters, mean, square, plan.holding(*tensors))
+        return tuple(x.new_empty(0) if value is None else value for value in found)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -136,16 +170,16 @@ class _StandardizeBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, v, *dots):
         g, x, alpha, gamma, beta, tau, mean, square, *tensors = ctx.saved_tensors
-        given = (alpha, gamma, beta, tau)
-        dots = Parameters(*(None if value is None else dot for dot, value in zip(dots, given, strict=True)))
-        # A third derivative must see how the statistics depend on x.
-        square = None if torch.is_grad_enabled() else square
-        statistics = _statistics(x, Parameters(*given), mean, square, ctx.plan.holding(*tensors))
+        parameters = Parameters(alpha, gamma, beta, tau)
         v = torch.zeros_like(x) if v is None else v
-        wide = [value.to(statistics.w.dtype) for value in (v, g)]
-        dots = Parameters(*(_cast(dot, statistics.w) for dot in dots.values()))
         wants_g, wants_x, *_ = ctx.needs_input_grad
-        grads = gradients.double_backward(wide[0], dots, wide[1], statistics, wants_g, wants_x)
-        found = (grads.g, grads.x, grads.alpha, grads.gamma, None, grads.tau)
-        like = (g, x, alpha, gamma, beta, tau)
-        return *(_cast(value, tensor) for value, tensor in zip(found, like, strict=True)), *(None,) * 8
+
+        def compute(block: Block, statistics: Statistics) -> Gradients:
+            pairs = zip(dots, parameters.values(), strict=True)
+            wide = Parameters(*(None if value is None else _cast(dot, statistics.w) for dot, value in pairs))
+            v_wide, g_wide = (block.rows_of(matrix).to(statistics.w.dtype) for matrix in (v, g))
+            return gradients.double_backward(v_wide, wide, g_wide, statistics, wants_g, wants_x)
+
+        known = None if torch.is_grad_enabled() else square
+        found = _derivatives(compute, g, x, parameters, mean, known, ctx.plan.holding(*tensors))
+        return *found, *(None,) * 8

@@ -130,6 +130,30 @@ class Pool:
             segments = Segments(index, segments.num_samples, segments.num_nodes)
         return Pool(self.rows, self.columns, segments, self.rows_held, count)
 
+    def pooling(self, columns: Columns) -> Pool:
+        """The same rows, with other columns."""
+        return Pool(self.rows, columns, self.segments, self.rows_held, self.count)
+
+    def part(self, rows: slice, pools: slice) -> Pool:
+        """Some pools that follow each other, with all their rows."""
+        if self.rows == "node":
+            return self
+        segments = self.segments.part(rows, pools)
+        return Pool(self.rows, self.columns, segments, self.rows_held[pools], self.count[pools])
+
+    def borders(self, rows: int, nodes: int) -> list[tuple[int, int]]:
+        """Where parts of about so many rows begin and end, as (row, pool); empty if there is one part only."""
+        if nodes < 2 * rows or self.rows == "batch":
+            return []
+        if self.rows == "node":
+            return [(row, row) for row in (*range(0, nodes, rows), nodes)]
+        if self.segments.starts is None:
+            return []
+        ends = torch.cat([self.segments.starts[1:], self.segments.starts.new_tensor([nodes])])
+        _, number = ((ends - 1).clamp(min=0) // rows).unique_consecutive(return_counts=True)
+        last = number.cumsum(0)
+        return [(0, 0), *zip(ends[last - 1].tolist(), last.tolist(), strict=True)]
+
     def row_sum(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools columns"]:
         """Add the rows of each pool that this process holds; columns stay apart."""
         if self.rows == "node":

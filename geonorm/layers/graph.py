@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures
+from geonorm.kernels.plan import Parameters
 from geonorm.layers.standardize import Standardize
+from geonorm.numerics import accumulation_dtype
 
 
 class GraphNorm(Standardize):
@@ -89,23 +91,10 @@ class PairNorm(Standardize):
         self.scale = float(scale)
         self.scale_individually = scale_individually
 
-    def forward(
-        self,
-        x: Float[Tensor, "*nodes columns"],
-        batch: Int[Tensor, " rows"] | None = None,
-        batch_size: int | None = None,
-    ) -> Float[Tensor, "*nodes columns"]:
-        """Centre each graph and scale its rows.
-
-        Args:
-            x: Features, ``[nodes, channels]``, or a dense batch ``[samples, nodes, channels]``.
-            batch: The graph of each node, ``[nodes]``; without it all nodes are one graph.
-            batch_size: The number of graphs.
-
-        Returns:
-            The features, of the shape and dtype of ``x``.
-        """
-        return self.scale * super().forward(x, batch, batch_size)
+    def _operator_parameters(self, x: Tensor) -> Parameters:
+        """The scale s is the gain of every column."""
+        scale = x.new_full((self.fields.dim,), self.scale, dtype=accumulation_dtype(x.dtype))
+        return Parameters(gamma=None if self.scale == 1 else scale)
 
     def extra_repr(self) -> str:
         """The number of channels, the scale and the variant."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geonorm.kernels.analytic import Plan
+from geonorm.kernels.plan import Plan
 from geonorm.kernels.pools import Pool
 from geonorm.processes import global_sum
 

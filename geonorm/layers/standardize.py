@@ -6,15 +6,14 @@ import math
 from typing import Literal
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import Axes, NodeFeatures
-from geonorm.kernels.analytic import Parameters, Plan
 from geonorm.kernels.operator import standardize
+from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import Pool
-from geonorm.layers.fields import NORMALIZATIONS, Fields
+from geonorm.layers.fields import NORMALIZATIONS, Features, Fields
 from geonorm.layers.legality import LEVELS, violations
 from geonorm.layers.running import RunningStatistics
 from geonorm.numerics import accumulation_dtype
@@ -67,7 +66,7 @@ class Standardize(RunningStatistics):
 
     def __init__(
         self,
-        features: int | str | o3.Irreps,
+        features: Features,
         *,
         mean: str | None = "bx",
         scale: str | None = "bx",
@@ -238,9 +237,11 @@ class Standardize(RunningStatistics):
         kinds = ((self.mean_axes, self.mean_columns), (self.scale_axes, self.scale_columns))
         by_sample = any(columns is not None and axes.rows == "sample" for axes, columns in kinds)
         segments = given.segments() if by_sample else None
-        pools = [
-            None if columns is None else Pool.build(axes.rows, columns, given.x, segments) for axes, columns in kinds
-        ]
+        built: dict[str, Pool] = {}
+        for axes, columns in kinds:
+            if columns is not None and axes.rows not in built:
+                built[axes.rows] = Pool.build(axes.rows, columns, given.x, segments)
+        pools = [None if columns is None else built[axes.rows].pooling(columns) for axes, columns in kinds]
         return Plan(*pools, self.statistic, self.eps)
 
     def _per_column(self, per_field: Tensor | None) -> Float[Tensor, " columns"] | None:

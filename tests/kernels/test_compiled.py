@@ -78,3 +78,21 @@ def test_the_default_compiler_gives_the_same_result(gn):
     found = first_order(torch.compile(layer, fullgraph=True), x, BATCH, SAMPLES)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_derivative_of_compiled_code_is_refused_and_never_wrong(gn):
+    # Training on forces needs it: there the layer is to be left out of the compiled part.
+    layer = gn.GraphNorm(COLUMNS)
+    x = torch.randn(NODES, COLUMNS, requires_grad=True)
+    y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x, BATCH, SAMPLES)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward"):
+        torch.autograd.grad(first.square().sum(), x)
+
+
+def test_the_safe_norm_is_one_graph(gn):
+    x = torch.tensor([[3e20, 4e20], [0.0, 0.0], [3e-20, 4e-20]], requires_grad=True)
+    norm = torch.compile(gn.numerics.safe_norm, backend="aot_eager", fullgraph=True)(x)
+    torch.testing.assert_close(norm, torch.tensor([5e20, 0.0, 5e-20]))
+    (gradient,) = torch.autograd.grad(norm.sum(), x)
+    torch.testing.assert_close(gradient, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.6, 0.8]]))
