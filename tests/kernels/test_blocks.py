@@ -57,7 +57,7 @@ def derivatives(layer: gn.Standardize, x: Tensor, batch: Tensor) -> list[Tensor]
 
 
 def blocks_of(layer: gn.Standardize, x: Tensor, batch: Tensor) -> list[plan.Block]:
-    with torch.no_grad():  # where somebody differentiates there is one block
+    with torch.no_grad():
         return layer._plan(NodeFeatures.read(x, batch, len(SIZES), CHANNELS)).blocks(len(x))
 
 
@@ -101,9 +101,12 @@ def test_there_is_one_block_where_samples_do_not_follow_each_other_or_belong_tog
     assert len(blocks_of(gn.LayerNorm(CHANNELS, mode="node"), x, BATCH.flip(0))) >= 4
 
 
-def test_a_small_batch_is_one_block() -> None:
+def test_a_small_batch_and_a_derivative_of_a_derivative_of_a_derivative_are_one_block(monkeypatch) -> None:
     x = torch.randn(len(BATCH), CHANNELS, dtype=torch.float64)
     assert len(blocks_of(gn.GraphNorm(CHANNELS), x, BATCH)) == 1
+    monkeypatch.setattr(plan, "BLOCK", 10 * CHANNELS * 8)
+    layer = gn.GraphNorm(CHANNELS)
+    assert len(layer._plan(NodeFeatures.read(x, BATCH, len(SIZES), CHANNELS)).blocks(len(x))) == 1
 
 
 @pytest.mark.usefixtures("small_blocks")
