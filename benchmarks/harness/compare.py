@@ -1,0 +1,54 @@
+"""One comparison: our layer and its peer on one batch, all modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from harness.cases import Case
+from harness.meters import peak_memory, process_times, saved_memory
+from harness.pairs import Pair
+from harness.steps import MODES, check_equal, steps
+
+
+def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
+    """Check that both layers compute the same, then measure them in turns with a copy of the tensor.
+
+    Args:
+        pair: The layers.
+        case: The batch.
+        samples: The number of samples of each median.
+
+    Yields:
+        One row of results per mode: times in microseconds, memory in units of the features.
+    """
+    x, batch = case.draw()
+    into, unit = torch.empty_like(x), x.numel() * x.element_size()
+    layers = {"ours": pair.ours(case.channels), "peer": pair.theirs(case.channels)}
+    inputs = {"ours": (batch, case.graphs), "peer": (batch, case.graphs) if pair.takes_batch else ()}
+    todo = {who: steps(layer, x, inputs[who]) for who, layer in layers.items()}
+    check_equal(todo["ours"], todo["peer"], f"{pair.name} and {pair.peer} on {case.name}")
+    saved = {who: saved_memory(layer, x, inputs[who]) / unit for who, layer in layers.items()}
+    for mode in MODES:
+        candidates = {who: todo[who][mode] for who in todo} | {"copy": lambda: into.copy_(x)}
+        seconds = process_times(candidates, samples)
+        peak = {who: peak_memory(todo[who][mode]) / unit for who in todo}
+        yield {
+            "layer": pair.name,
+            "peer": pair.peer,
+            "case": case.name,
+            "graphs": str(case.graphs),
+            "nodes": str(len(x)),
+            "channels": str(case.channels),
+            "mode": mode,
+            "ours_us": f"{seconds['ours'] * 1e6:.1f}",
+            "peer_us": f"{seconds['peer'] * 1e6:.1f}",
+            "copy_us": f"{seconds['copy'] * 1e6:.1f}",
+            "peer_over_ours": f"{seconds['peer'] / seconds['ours']:.2f}",
+            "ours_over_copy": f"{seconds['ours'] / seconds['copy']:.1f}",
+            "ours_peak": f"{peak['ours']:.2f}",
+            "peer_peak": f"{peak['peer']:.2f}",
+            "ours_saved": f"{saved['ours']:.2f}",
+            "peer_saved": f"{saved['peer']:.2f}",
+        }

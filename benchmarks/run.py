@@ -1,0 +1,89 @@
+"""Time our layers against the published ones and against a copy of the tensor, on the CPU.
+
+Every layer is first checked to compute the same as its peer: output, gradient and gradient of the gradient. Then both
+take turns with a plain copy in one process of one thread, and the medians of the process CPU time are written to
+``benchmarks/results/cpu.csv`` with the words on the machine. A copy reads and writes the tensor once: no layer can be
+faster than one copy forward, one and a half backward, two and a half in the double backward.
+
+    python benchmarks/run.py                                all, three to four minutes on an idle machine
+    python benchmarks/run.py --layers GraphNorm --cases mol2000 --output /tmp/one.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.machine import TUNED_ALLOCATOR
+
+#: One thread, and none that waits by spinning: else the times are those of the other processes. The last one silences
+#: the profiler that counts memory.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KINETO_LOG_LEVEL": "99"}
+#: What is also measured with the allocator as it comes, where large tensors are returned to the system at every step.
+WITH_DEFAULT_ALLOCATOR = ("mol2000",)
+
+
+def arguments() -> argparse.Namespace:
+    results = Path(__file__).resolve().parent / "results" / "cpu.csv"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=results, help="the CSV file to write")
+    parser.add_argument("--layers", nargs="*", help="only these of our layers")
+    parser.add_argument("--cases", nargs="*", help="only these batches")
+    parser.add_argument("--samples", type=int, default=5, help="samples of each median")
+    parser.add_argument("--measure", choices=["tuned", "default"], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure in this process; rows go to stdout as CSV, and to stderr as they come, for people."""
+    from harness.cases import CASES
+    from harness.compare import compare
+    from harness.machine import words
+    from harness.pairs import PAIRS
+
+    writer = None
+    for pair in PAIRS:
+        cases = pair.cases if options.measure == "tuned" else set(pair.cases).intersection(WITH_DEFAULT_ALLOCATOR)
+        for name in cases:
+            if (options.layers and pair.name not in options.layers) or (options.cases and name not in options.cases):
+                continue
+            for row in compare(pair, CASES[name], options.samples):
+                row |= words()
+                if writer is None:
+                    writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+                    writer.writeheader()
+                writer.writerow(row)
+                print(
+                    f"{options.measure:8}{row['layer']:20}{name:8}{row['mode']:16}{row['ours_us']:>9} µs "
+                    f"{row['peer_over_ours']:>5} × {row['peer']:23}{row['ours_over_copy']:>6} copies, "
+                    f"peak {row['ours_peak']:>5} against {row['peer_peak']:>5} tensors",
+                    file=sys.stderr,
+                )
+
+
+def main() -> None:
+    options = arguments()
+    if options.measure:
+        measure(options)
+        return
+    lines: list[str] = []
+    for allocator in ("tuned", "default"):
+        environment = {name: value for name, value in os.environ.items() if name not in TUNED_ALLOCATOR} | ENVIRONMENT
+        if allocator == "tuned":
+            environment |= TUNED_ALLOCATOR
+        command = [sys.executable, __file__, "--measure", allocator, *sys.argv[1:]]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        lines += done.stdout.splitlines()[1 if lines else 0 :]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text("\n".join(lines) + "\n")
+    print(f"{len(lines) - 1} rows in {options.output}")
+
+
+if __name__ == "__main__":
+    main()
