@@ -17,8 +17,8 @@ REPOSITORY = CONFIG["repository"]["url"]
 BRANCH = CONFIG["repository"]["branch"]
 SLUG = urlparse(REPOSITORY).path.strip("/")
 PAGES = sorted([*SITE.glob("book/*.html"), *SITE.glob("notebooks/*.html")])
-# The only things a page may load from elsewhere. The second is fetched only when a reader asks for a live page.
-SCRIPTS = ("https://cdn.jsdelivr.net/npm/mathjax@", "https://unpkg.com/thebe@")
+# The only thing a page names from elsewhere; it is fetched only when a reader asks for a live page.
+SCRIPTS = ("https://unpkg.com/thebe@",)
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built: make book")
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
