@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geonorm.axes import Segments
-from geonorm.kernels.analytic import Parameters, Plan
+from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import Columns, Pool
 
 #: Samples of 3, 0, 1 and 4 nodes, not sorted.

@@ -16,7 +16,7 @@ from kernels.oracle import (
 from torch import Tensor
 
 from geonorm.kernels import analytic
-from geonorm.kernels.analytic import Parameters
+from geonorm.kernels.plan import Parameters
 
 every_rows = pytest.mark.parametrize(("statistic", "mean", "scale"), every_choice_of_rows(), ids=str)
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import grad, gradcheck, gradgradcheck
 from untyped import untyped
 
-from geonorm.kernels.analytic import Parameters
 from geonorm.kernels.operator import standardize
+from geonorm.kernels.plan import Parameters
 
 every_rows = pytest.mark.parametrize(("statistic", "mean", "scale"), every_choice_of_rows(), ids=str)
 #: Cases in which nothing coincides: centred per sample in uneven groups, scaled over the batch, and so on.

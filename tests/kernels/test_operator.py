@@ -11,8 +11,8 @@ from untyped import untyped
 import geonorm as gn
 from geonorm.axes import NodeFeatures
 from geonorm.kernels import analytic
-from geonorm.kernels.analytic import Parameters
 from geonorm.kernels.operator import standardize
+from geonorm.kernels.plan import Parameters
 
 CASES = [
     Case(Statistic("sample", PARTITIONS["each"]), Statistic("sample", PARTITIONS["each"]), "residual"),

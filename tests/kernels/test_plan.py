@@ -13,8 +13,8 @@ from untyped import untyped
 from geonorm import axes
 from geonorm.axes import Segments
 from geonorm.kernels import plan
-from geonorm.kernels.analytic import Parameters
 from geonorm.kernels.operator import standardize
+from geonorm.kernels.plan import Parameters
 
 SIZES = [(3, 2, 4, 1), (0, 3, 0, 0, 5, 1, 0), (9,), (1, 1, 1), (0, 0), (6, 0, 0)]
 CASES = [
