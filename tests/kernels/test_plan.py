@@ -92,6 +92,30 @@ def test_samples_that_are_mixed_stay_in_one_block(monkeypatch):
         assert len(case.plan(x, torch.tensor([0, 0, 1, 1, 2, 2]), 3).blocks(6)) == 3
 
 
+@pytest.mark.parametrize("rows", ["node", "sample", "batch"])
+def test_the_order_of_features_and_gradients_in_memory_does_not_matter(rows, monkeypatch):
+    monkeypatch.setattr(axes, "LARGE", 0)
+    monkeypatch.setattr(plan, "BLOCK", 2 * COLUMNS * 4)
+    batch, samples = ragged_batch(SIZES[1]), len(SIZES[1])
+    nodes = len(batch)
+    features = [
+        torch.randn(COLUMNS, nodes).T,
+        torch.randn(2 * nodes, COLUMNS)[::2],
+        torch.randn(nodes, 1).expand(-1, 6),
+    ]
+    gradients = [torch.ones(()).expand(nodes, COLUMNS), torch.randn(COLUMNS, nodes).T, torch.randn(nodes, 12)[:, ::2]]
+    case = Case(Statistic(rows, PARTITIONS["pairs"]), Statistic(rows, PARTITIONS["uneven"]), "residual")
+    for x, g in product(features, gradients):
+        results = []
+        for one, other in ((x, g), (x.contiguous(), g.contiguous())):
+            one = one.detach().requires_grad_()
+            y, _, _ = standardize(one, Parameters(), case.plan(one, batch, samples))
+            (first,) = grad(y, one, other, create_graph=True)
+            results.append([y, first, *grad(first, one, other)])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 # Sums of rows
 
 
