@@ -142,8 +142,15 @@ class Segments:
         dtype = accumulation_dtype(like.dtype)
         if self.index is None:
             return torch.full((1,), self.num_nodes, dtype=dtype, device=like.device)
+        if like.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self._sizes.to(dtype)
         ones = torch.ones(self.num_nodes, dtype=dtype, device=like.device)
         return ones.new_zeros(self.num_samples).index_add(0, self.index, ones)
+
+    @cached_property
+    def _sizes(self) -> Int[Tensor, " samples"]:
+        """The number of nodes of each sample; on other devices than the CPU this would wait for the device."""
+        return torch.bincount(self.index, minlength=self.num_samples)
 
     def sum(self, values: Float[Tensor, "nodes features"]) -> Float[Tensor, "samples features"]:
         """Add the rows of each sample."""
@@ -161,8 +168,7 @@ class Segments:
             return self.known_starts
         if self.index is None or bool((self.index[1:] < self.index[:-1]).any()):
             return None
-        counts = torch.bincount(self.index, minlength=self.num_samples)
-        return counts.cumsum(0) - counts
+        return self._sizes.cumsum(0) - self._sizes
 
     def part(self, nodes: slice, samples: slice) -> Segments:
         """Some samples that follow each other, with all their nodes."""
@@ -174,9 +180,7 @@ class Segments:
         """The nodes, sample after sample, and where each sample begins among them."""
         if self.starts is not None:
             return torch.arange(self.num_nodes), self.starts
-        nodes = torch.argsort(self.index, stable=True)
-        counts = torch.bincount(self.index, minlength=self.num_samples)
-        return nodes, counts.cumsum(0) - counts
+        return torch.argsort(self.index, stable=True), self._sizes.cumsum(0) - self._sizes
 
     def expand(self, values: Float[Tensor, "samples features"]) -> Float[Tensor, "rows features"]:
         """Give every node the row of its sample (one row that broadcasts when there is one sample)."""
