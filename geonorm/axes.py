@@ -224,52 +224,76 @@ class NodeFeatures:
     Args:
         x: The features, ``[nodes, features]``.
         shape: The shape of the tensor that was given.
+        dense: Samples and nodes of a dense batch, or ``None``.
         batch: The sample of each node, or ``None``.
         batch_size: The number of samples, or ``None``.
     """
 
     x: Float[Tensor, "nodes features"]
     shape: torch.Size
+    dense: tuple[int, int] | None
     batch: Int[Tensor, " nodes"] | None
     batch_size: int | None
 
     @classmethod
     def read(
-        cls, x: Float[Tensor, "..."], batch: Int[Tensor, "..."] | None, batch_size: int | None, features: int
+        cls,
+        x: Float[Tensor, "..."],
+        batch: Int[Tensor, "..."] | None,
+        batch_size: int | None,
+        features: int,
+        block: tuple[int, int] | None = None,
     ) -> NodeFeatures:
         """Accept ``[nodes, features]`` with a batch vector, or a dense batch ``[samples, nodes, features]``.
 
+        Args:
+            x: The features.
+            batch: The sample of each node.
+            batch_size: The number of samples.
+            features: The number of columns.
+            block: Channels and components, if the features may also come as ``[nodes, channels, components]``.
+
         Raises:
-            ValueError: If the last axis is not ``features``, the number of axes fits neither form, x holds no
-                floating-point numbers, ``batch`` has the wrong length or type, or ``batch_size`` contradicts x.
+            ValueError: If the last axes do not fit, the number of axes fits neither form, x holds no floating-point
+                numbers, ``batch`` has the wrong length or type, or ``batch_size`` contradicts x.
         """
-        if x.ndim not in (2, 3) or x.shape[-1] != features:
-            raise ValueError(
-                f"x has shape {list(x.shape)}, expected [nodes, {features}] (with a batch vector) "
-                f"or a dense batch [samples, nodes, {features}]"
-            )
-        if x.ndim == 3 and batch is not None:
+        split = block is not None and x.ndim in (3, 4) and x.shape[-2:] == block
+        rows = x.shape[: -2 if split else -1]
+        if len(rows) not in (1, 2) or (not split and x.shape[-1] != features):
+            raise ValueError(f"x has shape {list(x.shape)}, expected {_expected(features, block)}")
+        dense = tuple(rows) if len(rows) == 2 else None
+        if dense and batch is not None:
             raise ValueError(
                 f"x has shape {list(x.shape)}, a dense batch, and a batch vector was given too: "
                 f"flatten x to [nodes, {features}], or leave batch out"
             )
-        if x.ndim == 3 and batch_size not in (None, x.shape[0]):
+        if dense and batch_size not in (None, x.shape[0]):
             raise ValueError(
                 f"x has shape {list(x.shape)}, a dense batch of {x.shape[0]} samples, but batch_size is {batch_size}: "
                 "leave batch_size out"
             )
         check_floating_point(x)
-        nodes = x.flatten(0, -2)
+        nodes = (x.flatten(-2) if split else x).flatten(0, -2)
         if batch is not None:
             _check_batch(batch, nodes.shape[0])
-        return cls(nodes, x.shape, batch, batch_size)
+        return cls(nodes, x.shape, dense, batch, batch_size)
 
     def segments(self) -> Segments:
         """Which node belongs to which sample; found only when a statistic asks for it."""
-        if len(self.shape) == 3:
-            return Segments.dense(self.x.view(self.shape))
+        if self.dense:
+            return Segments.dense(self.x.view(*self.dense, self.x.shape[1]))
         return Segments.from_batch(self.x, self.batch, self.batch_size)
 
     def restore(self, y: Float[Tensor, "nodes features"]) -> Float[Tensor, "..."]:
         """Give the result the shape of the input."""
         return y.view(self.shape)
+
+    def restore_rows(self, y: Float[Tensor, "nodes columns"]) -> Float[Tensor, "..."]:
+        """Give a result with columns of its own the nodes, or samples and nodes, of the input."""
+        return y.view(*(self.dense or (y.shape[0],)), y.shape[1])
+
+
+def _expected(features: int, block: tuple[int, int] | None) -> str:
+    """The shapes that are accepted, in words."""
+    flat = f"[nodes, {features}] (with a batch vector) or a dense batch [samples, nodes, {features}]"
+    return flat if block is None else f"[nodes, {block[0]}, {block[1]}], {flat}"

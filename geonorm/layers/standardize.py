@@ -34,7 +34,8 @@ class Standardize(RunningStatistics):
     is refused.
 
     Args:
-        features: A number of scalar channels, or irreps such as ``"32x0e+16x1o"`` in e3nn's ``mul_ir`` layout.
+        features: A number of scalar channels, irreps such as ``"32x0e+16x1o"`` in e3nn's ``mul_ir`` layout, or
+            ``Vectors(channels, dim)``.
         mean: The axes of the mean, letters of b, x, v, t, m; ``None`` subtracts no mean.
         scale: The axes of the scale; ``None`` divides by nothing.
         statistic: ``"rms"`` second moment, ``"residual"`` second moment of what is left after the mean, ``"own"``
@@ -48,6 +49,7 @@ class Standardize(RunningStatistics):
         bias: Learn a bias β per field of type 0e (parameter ``bias``, initially 0).
         mean_on: ``"0e"`` subtracts the mean from invariants only, ``"all"`` from every type.
         channel_groups: Split the channels into that many groups where the axes pool v.
+        scalars_apart: Where the scale pools types (t), 0e keeps a scale of its own.
         normalization: How s² weighs the entries of a pool: ``"component"`` mean over all; ``"norm"`` sum over the
             components of a field, mean over fields; ``"row"`` sum over columns; ``"degree"`` mean over types.
         track_running_stats: Keep running statistics, used in eval mode.
@@ -80,6 +82,7 @@ class Standardize(RunningStatistics):
         bias: bool = True,
         mean_on: Literal["0e", "all"] = "0e",
         channel_groups: int | None = None,
+        scalars_apart: bool = False,
         normalization: str = "component",
         track_running_stats: bool = False,
         momentum: float | None = 0.1,
@@ -102,7 +105,7 @@ class Standardize(RunningStatistics):
                 + "\n  ".join(reasons)
                 + "\n(allow_illegal=True builds the layer all the same)"
             )
-        self._build_columns(channel_groups, normalization, device)
+        self._build_columns(channel_groups, scalars_apart, normalization, device)
         kwargs = {"device": device, "dtype": dtype}
         trivial = self.fields.trivial_fields
         self.weight = nn.Parameter(torch.empty(self.fields.num_fields, **kwargs)) if gain else None
@@ -157,7 +160,13 @@ class Standardize(RunningStatistics):
                     "subtract the mean from 0e only (mean_on='0e'), or do not track running statistics"
                 )
 
-    def _build_columns(self, channel_groups: int | None, normalization: str, device: torch.device | str | None) -> None:
+    def _build_columns(
+        self,
+        channel_groups: int | None,
+        scalars_apart: bool,
+        normalization: str,
+        device: torch.device | str | None,
+    ) -> None:
         fields = self.fields
         self.mean_columns = self.scale_columns = None
         only_trivial = self.mean_on == "0e"
@@ -165,7 +174,10 @@ class Standardize(RunningStatistics):
             self.mean_columns = fields.group(self.mean_axes, channel_groups=channel_groups, only_trivial=only_trivial)
         if self.scale_axes is not None:
             self.scale_columns = fields.group(
-                self.scale_axes, channel_groups=channel_groups, normalization=normalization
+                self.scale_axes,
+                channel_groups=channel_groups,
+                normalization=normalization,
+                scalars_apart=scalars_apart,
             )
         per_field = torch.tensor(fields.field_of_column, dtype=torch.long)
         scalar_only = fields.dim == fields.num_fields
@@ -201,21 +213,23 @@ class Standardize(RunningStatistics):
 
     def forward(
         self,
-        x: Float[Tensor, "*nodes columns"],
+        x: Float[Tensor, "*shape"],
         batch: Int[Tensor, " rows"] | None = None,
         batch_size: int | None = None,
-    ) -> Float[Tensor, "*nodes columns"]:
+    ) -> Float[Tensor, "*shape"]:
         """Standardize a batch.
 
         Args:
-            x: Features, ``[nodes, columns]``, or a dense batch ``[samples, nodes, columns]``.
+            x: Features, ``[nodes, columns]``, or a dense batch ``[samples, nodes, columns]``. Where all columns are of
+                one type that rotates, such as ``"16x1o"``, also with the components as an axis,
+                ``[nodes, channels, 3]``.
             batch: The sample of each node, ``[nodes]``, sorted or not; without it all nodes are one sample.
             batch_size: The number of samples; with it nothing is read back from the device.
 
         Returns:
             The standardized features, of the shape and dtype of ``x``.
         """
-        given = NodeFeatures.read(x, batch, batch_size, self.fields.dim)
+        given = NodeFeatures.read(x, batch, batch_size, self.fields.dim, self.fields.block)
         if self.track_running_stats and not self.training:
             return given.restore(self._from_buffers(given.x))
         plan = self._plan(given)
