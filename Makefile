@@ -89,17 +89,17 @@ test-unit: env  ## Run the unit tests (warnings are errors, shapes and types of 
 
 test-notebooks: env  ## Re-run every notebook and compare each output with the committed one
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 900 \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks book
 
 test-book: book  ## Build the book strictly from a clean tree
 
-notebooks: env  ## Execute every notebook from its text and write it with its outputs (ONLY="07 12" for some)
+notebooks: env  ## Execute every notebook from its text and write it with its outputs (ONLY="07 errata" for some)
 	@$(BIN)/python notebooks/execute.py --jobs $(JOBS) $(ONLY)
 
 lint: env  ## Check the style of code and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-format: env  ## Put the code into the house style, the cells of the chapters' texts too
+format: env  ## Put the code into the house style, the cells of the notebooks' texts too
 	@$(BIN)/ruff check --fix --quiet --exclude '*.ipynb' . ; $(BIN)/ruff format --exclude '*.ipynb' . ; $(BIN)/python notebooks/execute.py --format
 
 bench: env  ## Measure speed and memory against the peer libraries (writes benchmarks/results/)

@@ -1,11 +1,12 @@
 """Make the executed notebooks from their texts: convert, execute in a fixed environment, clean, judge, write.
 
-    python notebooks/execute.py            every chapter
-    python notebooks/execute.py 07 12      some chapters
+    python notebooks/execute.py            every chapter, and every page of the book that computes
+    python notebooks/execute.py 07 errata  some of them
     python notebooks/execute.py --check    execute nothing; say where a notebook differs from its text
     python notebooks/execute.py --format   execute nothing; put the code cells of the texts into the house style
 
-A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is notebooks/NN_name.ipynb.
+A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is notebooks/NN_name.ipynb. A page's text is
+book/text/name.md and its notebook book/name.ipynb.
 """
 
 import argparse
@@ -27,8 +28,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-NOTEBOOKS = Path(__file__).resolve().parent
-TEXTS = NOTEBOOKS / "text"
+ROOT = Path(__file__).resolve().parent.parent
+# Each folder holds executed notebooks, and in its folder text/ what they are made from.
+FOLDERS = (ROOT / "notebooks", ROOT / "book")
 
 MAX_MEMORY_MB = 1500
 # One thread keeps the order of every sum, and with it the printed digits.
@@ -74,8 +76,8 @@ def kernel_environment(profile: str, keep_data: bool = False) -> dict[str, str]:
     return kept | ENVIRONMENT | {"IPYTHONDIR": profile}
 
 
-async def execute(notebook: NotebookNode, environment: dict[str, str], timeout: int) -> float:
-    """Run all cells in place and return the peak memory in MB of the kernel and its children."""
+async def execute(notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout: int) -> float:
+    """Run all cells in place, in a folder, and return the peak memory in MB of the kernel and its children."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(
         notebook,
@@ -83,7 +85,7 @@ async def execute(notebook: NotebookNode, environment: dict[str, str], timeout: 
         timeout=timeout,
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.reset_execution_trackers()
     async with client.async_setup_kernel(env=environment, cleanup_kc=True):
@@ -104,16 +106,16 @@ async def _peak_memory(client: NotebookClient) -> float:
 
 
 def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
-    """Convert, execute, clean and write one chapter.
+    """Convert, execute, clean and write one chapter or page.
 
     Raises:
         Refused: with every reason, when the notebook must not be committed; the file on disk is then as before.
     """
-    notebook = convert(text)
+    notebook, path = convert(text), notebook_path(text)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as profile:
         try:
-            memory = asyncio.run(execute(notebook, kernel_environment(profile, keep_data), timeout))
+            memory = asyncio.run(execute(notebook, path.parent, kernel_environment(profile, keep_data), timeout))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise Refused(f"{text.stem}:\n{error}") from None
     seconds = time.perf_counter() - start
@@ -124,7 +126,6 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
     if found:
         raise Refused(f"{text.stem}:\n" + "\n".join(f"  {reason}" for reason in found))
     content = serialized(notebook)
-    path = notebook_path(text)
     # A reader of the file sees the old notebook or the new one, never half of one.
     unfinished = path.with_suffix(".ipynb.part")
     unfinished.write_text(content, encoding="utf-8")
@@ -134,11 +135,11 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
 
 def chosen(names: list[str]) -> list[Path]:
     """Return the texts whose names start with one of `names`; all of them for an empty list."""
-    texts = sorted(TEXTS.glob("*.md"))
+    texts = [text for folder in FOLDERS for text in sorted((folder / "text").glob("*.md"))]
     unknown = [name for name in names if not any(text.stem.startswith(name) for text in texts)]
     if unknown:
         have = ", ".join(text.stem for text in texts)
-        raise SystemExit(f"no chapter starts with {', '.join(unknown)}; there are: {have}")
+        raise SystemExit(f"nothing starts with {', '.join(unknown)}; there are: {have}")
     return [text for text in texts if not names or any(text.stem.startswith(name) for name in names)]
 
 
@@ -149,18 +150,18 @@ def check(texts: list[Path]) -> int:
         for difference in differences(text):
             print(f"{text.stem}: {difference}")
             status = 1
-    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if not (TEXTS / f"{notebook.stem}.md").exists():
-            print(f"{notebook.stem}: the notebook has no text in {TEXTS.relative_to(NOTEBOOKS.parent)}")
+    for notebook in [notebook for folder in FOLDERS for notebook in sorted(folder.glob("*.ipynb"))]:
+        if not (notebook.parent / "text" / f"{notebook.stem}.md").exists():
+            print(f"{notebook.stem}: the notebook has no text in {notebook.parent.name}/text")
             status = 1
-    print(f"{len(texts)} chapters compared with their texts: {'differences above' if status else 'all in sync'}")
+    print(f"{len(texts)} notebooks compared with their texts: {'differences above' if status else 'all in sync'}")
     return status
 
 
 def main() -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Execute the chapters from their texts.")
-    parser.add_argument("names", nargs="*", help="chapters, by number or name (default: all)")
+    parser = argparse.ArgumentParser(description="Execute chapters and pages from their texts.")
+    parser.add_argument("names", nargs="*", help="chapters and pages, by number or name (default: all)")
     parser.add_argument("--check", action="store_true", help="only compare texts and notebooks")
     parser.add_argument("--format", action="store_true", help="only format the code cells of the texts")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed side by side (default: 2)")
@@ -175,7 +176,7 @@ def main() -> int:
             print(f"{text.stem}: {put_in_style(text)} cells changed")
         return 0
     status, start = 0, time.perf_counter()
-    print(f"{'chapter':<36}{'seconds':>9}{'peak MB':>9}{'kB':>7}", flush=True)
+    print(f"{'notebook':<36}{'seconds':>9}{'peak MB':>9}{'kB':>7}", flush=True)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = [pool.submit(make, text, arguments.with_data, arguments.timeout) for text in texts]
         for run in as_completed(runs):
@@ -189,7 +190,7 @@ def main() -> int:
                     f"{record.name:<36}{record.seconds:>9.1f}{record.memory_mb:>9.0f}{record.bytes / 1000:>7.0f}",
                     flush=True,
                 )
-    print(f"{len(texts)} chapters in {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"{len(texts)} notebooks in {time.perf_counter() - start:.0f} s", flush=True)
     return status
 
 

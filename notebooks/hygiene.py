@@ -15,7 +15,7 @@ FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 
 def notebook_path(text: Path) -> Path:
-    """Return where the notebook of a text lives."""
+    """Return where the notebook of a text lives: in the folder above that of the text."""
     return text.parent.parent / f"{text.stem}.ipynb"
 
 

@@ -32,10 +32,11 @@ def _code(source="1 + 1", count=1, outputs=()):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    (tmp_path / "text").mkdir()
-    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
-    monkeypatch.setattr(execute, "TEXTS", tmp_path / "text")
-    return tmp_path
+    chapters, pages = tmp_path / "notebooks", tmp_path / "book"
+    for each in (chapters, pages):
+        (each / "text").mkdir(parents=True)
+    monkeypatch.setattr(execute, "FOLDERS", (chapters, pages))
+    return chapters
 
 
 def test_a_good_notebook_is_accepted():
@@ -77,11 +78,12 @@ def test_a_notebook_without_a_title_is_refused(cells):
 def test_making_a_chapter(folder, monkeypatch):
     monkeypatch.setenv("GEONORM_DATA", "/somewhere")
     text = folder / "text" / "99_chapter.md"
-    text.write_text(_text("import os\nos.environ.get('GEONORM_DATA'), os.environ['OMP_NUM_THREADS']", "", SHOW))
+    variables = "os.environ.get('GEONORM_DATA'), os.environ['OMP_NUM_THREADS'], os.path.basename(os.getcwd())"
+    text.write_text(_text(f"import os\n{variables}", "", SHOW))
     record = execute.make(text)
     first = (folder / "99_chapter.ipynb").read_bytes()
     notebook = nbformat.reads(first, as_version=4)
-    assert notebook.cells[1].outputs[0].data["text/plain"] == "(None, '1')"
+    assert notebook.cells[1].outputs[0].data["text/plain"] == "(None, '1', 'notebooks')"
     assert [cell.id for cell in notebook.cells] == ["0", "1", "2", "3"]
     assert hygiene.alt_text(notebook.cells[3]) == "A dot."
     assert notebook.cells[3].outputs[0].metadata == {}
@@ -118,8 +120,23 @@ def test_differences_between_text_and_notebook_are_named(folder):
 def test_an_unknown_chapter_is_refused_with_the_known_ones(folder):
     (folder / "text" / "99_chapter.md").write_text(_text("1"))
     assert [path.stem for path in execute.chosen(["99"])] == ["99_chapter"]
-    with pytest.raises(SystemExit, match="no chapter starts with 98; there are: 99_chapter"):
+    with pytest.raises(SystemExit, match="nothing starts with 98; there are: 99_chapter"):
         execute.chosen(["98"])
+
+
+def test_a_page_of_the_book_is_made_like_a_chapter_and_comes_after_them(folder, capsys):
+    chapter, page = folder / "text" / "99_chapter.md", folder.parent / "book" / "text" / "errata.md"
+    page.write_text(_text("import os\nos.path.basename(os.getcwd())"))
+    chapter.write_text(_text("1"))
+    assert execute.chosen([]) == [chapter, page]
+    assert execute.chosen(["err"]) == [page]
+    execute.make(page)
+    notebook = nbformat.read(folder.parent / "book" / "errata.ipynb", as_version=4)
+    assert notebook.cells[1].outputs[0].data["text/plain"] == "'book'", "a page runs in its own folder"
+    assert execute.check([page]) == 0
+    (folder.parent / "book" / "alone.ipynb").write_text("")
+    assert execute.check([page]) == 1
+    assert "alone: the notebook has no text in book/text" in capsys.readouterr().out
 
 
 def test_formatting_changes_code_and_nothing_else(folder):

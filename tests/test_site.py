@@ -104,11 +104,10 @@ def test_buttons_have_the_addresses_of_the_repository(page):
     links = _page(page).links
     assert REPOSITORY in links
     assert any(link.startswith(f"{REPOSITORY}/issues/new") for link in links)
-    if not name.startswith("notebooks/"):
+    if not (ROOT / f"{name}.ipynb").is_file():
         assert (ROOT / f"{name}.md").is_file()
         assert f"{REPOSITORY}/edit/{BRANCH}/{name}.md" in links
         return
-    assert (ROOT / f"{name}.ipynb").is_file()
     assert f"https://mybinder.org/v2/gh/{SLUG}/{BRANCH}?urlpath=lab/tree/{name}.ipynb" in links
     assert f"https://colab.research.google.com/github/{SLUG}/blob/{BRANCH}/{name}.ipynb" in links
 
