@@ -13,6 +13,7 @@ import pytest
 matplotlib.use("agg")
 
 from PIL import Image
+from untyped import untyped
 
 from geonorm import viz
 from geonorm.viz.charts import _spread, spoken
@@ -109,6 +110,45 @@ def test_the_cube_marks_the_entries_it_counts():
     assert len(marked) == 16 + 4 + 4
 
 
+@pytest.mark.parametrize(
+    ("axes", "features", "entries", "per"),
+    [
+        ("bxm", None, "36 of 144", "one per channel;"),
+        ("xvm", None, "48 of 144", "one per sample;"),
+        ("vm", None, "12 of 144", "one per node;"),
+        ("m", None, "3 of 144", "one per node and channel;"),
+        ("xgm", None, "24 of 144", "one per sample and group of channels;"),
+        ("bx", "vectors", "12 of 144", "one per channel and component;"),
+        ("x", "vectors", "4 of 144", "one per sample, channel and component;"),
+        ("xv", "vectors", "16 of 144", "one per sample and component;"),
+        ("vtm", None, "8 of 96", "one per node;"),
+        ("vm", "irreps", "6 of 96", "one per node and type;"),
+        ("bxvtm", None, "96 of 96", "one per batch;"),
+    ],
+)
+def test_the_cube_in_words_knows_components_and_types(axes, features, entries, per):
+    alt = viz.alt_axes_cube(None, axes, features=features)
+    assert f"{entries} entries" in alt
+    assert per in alt
+
+
+def _hatched(fig) -> int:
+    marked = sum(bool(patch.get_hatch()) for patch in fig.axes[0].patches)
+    matplotlib.pyplot.close(fig)
+    return marked
+
+
+def test_the_cube_of_vectors_marks_all_stripes_of_a_channel_or_one():
+    """A channel of three stripes: on the front face, on top, and at the side its last component."""
+    assert _hatched(viz.axes_cube(None, "bxm")) == 3 * 4 + 3 * 3 + 3 * 4
+    assert _hatched(viz.axes_cube(None, "bx", features="vectors")) == 4 + 3 + 3 * 4
+
+
+def test_the_cube_of_irreps_crosses_types_only_where_they_are_pooled():
+    assert _hatched(viz.axes_cube(None, "vtm")) == 8 + 8 + 1
+    assert _hatched(viz.axes_cube(None, "vm", features="irreps")) == 6 + 6 + 1
+
+
 def test_two_statistics_with_different_axes_are_two_cubes():
     figures = [viz.axes_cube("x", "xv"), viz.axes_cube("bx", "bx"), viz.axes_cube(None, "x")]
     assert [len(fig.axes) for fig in figures] == [2, 1, 1]
@@ -122,6 +162,10 @@ def test_the_cube_refuses_what_it_cannot_draw():
         viz.axes_cube("xy", "x")
     with pytest.raises(ValueError, match="nothing to draw"):
         viz.axes_cube(None, None)
+    with pytest.raises(ValueError, match="features='irreps'"):
+        viz.axes_cube(None, "vtm", features="vectors")
+    with untyped(), pytest.raises(ValueError, match="'scalars', 'vectors', 'irreps'"):
+        viz.axes_cube("x", "x", features="spinors")
 
 
 @pytest.mark.parametrize(("pool", "marked"), [("row", 6), ("matrix", 24)])

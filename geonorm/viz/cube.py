@@ -2,110 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
+from geonorm.viz import pooled
+from geonorm.viz.pooled import CHANNELS, NODES, SAMPLES, Kind
 from geonorm.viz.style import COLORS, figure
 
-SAMPLES, NODES, CHANNELS, GROUP = 3, 4, 4, 2
 DEPTH = np.array([0.48, 0.34])
-
-WORDS = {"b": "samples", "x": "nodes", "v": "channels", "g": "the channels of one group"}
-PER = {"b": "sample", "x": "node", "v": "channel", "g": "group of channels"}
-
-
-def _letters(axes: str | Iterable[str] | None) -> frozenset[str] | None:
-    if axes is None:
-        return None
-    letters = frozenset("g" if letter in ("g", "v/g") else letter for letter in axes)
-    if not letters <= set("bxvg"):
-        raise ValueError(
-            f"axes {sorted(letters)} are not in the cube; use letters of 'b' (sample), 'x' (node), 'v' (channel), "
-            "'g' (channels of one group)"
-        )
-    return letters
-
-
-def _statistics_per(letters: frozenset[str]) -> str:
-    """Name what one statistic belongs to: the axes that are not pooled."""
-    if "b" in letters and "x" not in letters:
-        return "node index" if "v" in letters else "node index and channel"
-    kept = [PER[axis] for axis in "bx" if axis not in letters]
-    if "g" in letters:
-        kept.append(PER["g"])
-    elif "v" not in letters:
-        kept.append(PER["v"])
-    if kept == ["sample", "node"]:
-        return "node"
-    kept = [word for word in kept if word != "sample"] if "node" in kept and "sample" in kept else kept
-    return " and ".join(kept) if kept else "batch"
-
-
-def _pooled(letters: frozenset[str]) -> Callable[[int, int, int], bool]:
-    """Membership in the pool of the marked entry: first sample, first node, last channel."""
-
-    def member(sample: int, node: int, channel: int) -> bool:
-        channels_agree = (
-            "v" in letters
-            or ("g" in letters and channel // GROUP == (CHANNELS - 1) // GROUP)
-            or channel == CHANNELS - 1
-        )
-        return ("b" in letters or sample == 0) and ("x" in letters or node == 0) and channels_agree
-
-    return member
+V_LABEL = {
+    "scalars": "v: channels",
+    "vectors": "v: channels, m: x y z",
+    "irreps": "v: scalars | vectors, m: x y z",
+}
 
 
 def _corner(sample: int | float, node: int | float, channel: int | float) -> np.ndarray:
     return np.array([channel, -node]) + sample * DEPTH
 
 
-def _cell(ax: Panel, corners: list[np.ndarray], member: bool, shade: float) -> None:
+def _cell(ax: Panel, corners: list[np.ndarray], member: bool, shade: float, width: float = 1.0) -> None:
     face = np.array([213, 94, 0]) / 255 if member else np.array([0.955, 0.955, 0.955])
     ax.add_patch(
         Polygon(
             corners,
             facecolor=face * shade,
             edgecolor=COLORS["ink"] if member else "#A0A0A0",
-            linewidth=1.1 if member else 0.7,
+            linewidth=(1.1 if member else 0.7) * width,
             hatch="///" if member else None,
             zorder=3 if member else 2,
         )
     )
 
 
-def _draw_cube(ax: Panel, letters: frozenset[str] | None, title: str, caption: str) -> None:
-    member = _pooled(letters) if letters is not None else lambda *_: False
+def _draw_channels(ax: Panel, places: list[pooled.Column]) -> None:
+    """Outline the channels, whose components are stripes."""
+    first, last = {}, {}
+    for place in places:
+        first.setdefault((place.type, place.channel), place.left)
+        last[place.type, place.channel] = place.right
+    for edge in sorted({*first.values(), *last.values()}):
+        foot, top, back = _corner(0, NODES, edge), _corner(0, 0, edge), _corner(SAMPLES, 0, edge)
+        ax.plot(*zip(foot, top, back, strict=True), color=COLORS["ink"], linewidth=1.4, zorder=4)
+
+
+def _draw_cube(ax: Panel, letters: frozenset[str] | None, title: str, caption: str, kind: Kind) -> None:
+    places = pooled.columns(kind)
+    member = pooled.member_of(letters, places[-1]) if letters is not None else lambda *_: False
+    width = 1.0 if kind == "scalars" else 0.6
     for node in range(NODES):
-        for channel in range(CHANNELS):
-            _cell(
-                ax,
-                [_corner(0, node + dy, channel + dx) for dy, dx in ((0, 0), (0, 1), (1, 1), (1, 0))],
-                member(0, node, channel),
-                1.0,
-            )
+        for place in places:
+            sides = ((0, place.left), (0, place.right), (1, place.right), (1, place.left))
+            _cell(ax, [_corner(0, node + dy, x) for dy, x in sides], member(0, node, place), 1.0, width)
     for sample in range(SAMPLES):
-        for channel in range(CHANNELS):
-            _cell(
-                ax,
-                [_corner(sample + db, 0, channel + dx) for db, dx in ((0, 0), (0, 1), (1, 1), (1, 0))],
-                member(sample, 0, channel),
-                0.93,
-            )
+        for place in places:
+            sides = ((0, place.left), (0, place.right), (1, place.right), (1, place.left))
+            _cell(ax, [_corner(sample + db, 0, x) for db, x in sides], member(sample, 0, place), 0.93, width)
         for node in range(NODES):
             _cell(
                 ax,
                 [_corner(sample + db, node + dy, CHANNELS) for db, dy in ((0, 0), (0, 1), (1, 1), (1, 0))],
-                member(sample, node, CHANNELS - 1),
+                member(sample, node, places[-1]),
                 0.84,
             )
-    ax.add_patch(Circle(_corner(0, 0.5, CHANNELS - 0.5), 0.2, facecolor="black", edgecolor="white", zorder=5))
+    if kind != "scalars":
+        _draw_channels(ax, places)
+    middle = (places[-1].left + places[-1].right) / 2
+    radius = min(0.2, 0.4 * (places[-1].right - places[-1].left))
+    ax.add_patch(Circle(_corner(0, 0.5, middle), radius, facecolor="black", edgecolor="white", zorder=5))
 
     middle_depth = _corner(SAMPLES / 2, NODES, CHANNELS)
-    ax.text(*(_corner(0, NODES, CHANNELS / 2) + [0, -0.22]), "v: channels", ha="center", va="top", fontsize=12)
+    ax.text(*(_corner(0, NODES, CHANNELS / 2) + [0, -0.22]), V_LABEL[kind], ha="center", va="top", fontsize=12)
     ax.text(*(_corner(0, NODES / 2, 0) + [-0.2, 0]), "x: nodes", ha="right", va="center", fontsize=12, rotation=90)
     ax.text(*(middle_depth + [0.25, -0.2]), "b: samples", ha="left", va="top", fontsize=12)
     ax.set_title(title, fontsize=13, fontweight="bold", pad=6)
@@ -116,19 +87,14 @@ def _draw_cube(ax: Panel, letters: frozenset[str] | None, title: str, caption: s
     ax.axis("off")
 
 
-def _set_name(letters: frozenset[str]) -> str:
-    order = [axis for axis in "bxvg" if axis in letters]
-    return "{" + ", ".join("v/g" if axis == "g" else axis for axis in order) + "}"
-
-
 def _panels(mean: frozenset[str] | None, scale: frozenset[str] | None, names: tuple[str, str]) -> list[tuple]:
     if mean is not None and mean == scale:
-        return [(mean, f"{names[0]} and {names[1]} over {_set_name(mean)}")]
+        return [(mean, f"{names[0]} and {names[1]} over {pooled.set_name(mean)}")]
     panels = []
     if mean is not None:
-        panels.append((mean, f"{names[0]} over {_set_name(mean)}"))
+        panels.append((mean, f"{names[0]} over {pooled.set_name(mean)}"))
     if scale is not None:
-        panels.append((scale, f"{names[1]} over {_set_name(scale)}"))
+        panels.append((scale, f"{names[1]} over {pooled.set_name(scale)}"))
     return panels
 
 
@@ -138,29 +104,34 @@ def axes_cube(
     *,
     mean_name: str = "mean",
     scale_name: str = "scale",
+    features: Kind | None = None,
 ) -> Figure:
     """Draw the b × x × v cube with the entries that share one statistic with the marked entry.
 
     Args:
-        mean_axes: Letters of the axes that the mean pools, of 'b', 'x', 'v' and 'g' (the channels of one group);
-            None where the layer subtracts no mean.
+        mean_axes: Letters of the axes that the mean pools, of 'b', 'x', 'v', 'g' (the channels of one group), 'm' (the
+            components of a vector) and 't' (types); None where the layer subtracts no mean.
         scale_axes: The same for the divisor.
         mean_name: What the first statistic is called in the title.
         scale_name: What the second statistic is called in the title.
+        features: What the channels are: ``"scalars"``, ``"vectors"`` (each channel has a stripe per component), or
+            ``"irreps"`` (two scalars and two vectors). Without it, the simplest that has the axes.
 
     Returns:
         The figure: one cube where both statistics pool the same axes, two otherwise.
 
     Raises:
-        ValueError: If a letter is unknown or the layer has no statistic at all.
+        ValueError: If a letter is unknown or not an axis of the features, or the layer has no statistic at all.
     """
-    panels = _panels(_letters(mean_axes), _letters(scale_axes), (mean_name, scale_name))
+    mean, scale = pooled.read_letters(mean_axes), pooled.read_letters(scale_axes)
+    kind = pooled.read_kind(features, mean, scale)
+    panels = _panels(mean, scale, (mean_name, scale_name))
     if not panels:
         raise ValueError("nothing to draw: both mean_axes and scale_axes are None; pass at least one set of axes")
     width, height = (6.0, 2.7) if len(panels) == 2 else (4.2, 3.1)
     fig, axes = figure("", height=height, width=width, columns=len(panels))
     for ax, (letters, title) in zip(axes if len(panels) == 2 else [axes], panels, strict=True):
-        _draw_cube(ax, letters, title, f"one per {_statistics_per(letters)}")
+        _draw_cube(ax, letters, title, f"one per {pooled.statistics_per(letters, kind)}", kind)
     return fig
 
 
@@ -170,6 +141,7 @@ def alt_axes_cube(
     *,
     mean_name: str = "mean",
     scale_name: str = "scale",
+    features: Kind | None = None,
 ) -> str:
     """Say in words which entries `axes_cube` marks.
 
@@ -178,24 +150,20 @@ def alt_axes_cube(
         scale_axes: As for `axes_cube`.
         mean_name: As for `axes_cube`.
         scale_name: As for `axes_cube`.
+        features: As for `axes_cube`.
 
     Returns:
         One or two sentences.
     """
-    mean, scale = _letters(mean_axes), _letters(scale_axes)
-    sentences = ["Cube of samples b, nodes x and channels v."]
+    mean, scale = pooled.read_letters(mean_axes), pooled.read_letters(scale_axes)
+    kind = pooled.read_kind(features, mean, scale)
+    sentences = [pooled.CUBE[kind]]
     for letters, title in _panels(mean, scale, (mean_name, scale_name)):
-        member = _pooled(letters)
-        pool = sum(
-            member(sample, node, channel)
-            for sample in range(SAMPLES)
-            for node in range(NODES)
-            for channel in range(CHANNELS)
-        )
-        pooled = " and ".join(WORDS[axis] for axis in "bxvg" if axis in letters) or "nothing"
+        shared, all_entries = pooled.size(letters, kind)
         sentences.append(
-            f"{title[0].upper()}{title[1:]}: pooled over {pooled}, one per {_statistics_per(letters)}; "
-            f"{pool} of {SAMPLES * NODES * CHANNELS} entries share it with the marked one."
+            f"{title[0].upper()}{title[1:]}: pooled over {pooled.pooled_words(letters)}, "
+            f"one per {pooled.statistics_per(letters, kind)}; "
+            f"{shared} of {all_entries} entries share it with the marked one."
         )
     if mean is None:
         sentences.append(f"No {mean_name} is subtracted.")
