@@ -3,6 +3,18 @@
 from geonorm.axes import Axes, Segments
 from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
 from geonorm.layers.message import MessageNorm
+from geonorm.layers.modern import (
+    EquivariantBatchNorm,
+    EquivariantGraphNorm,
+    EquivariantInstanceNorm,
+    EquivariantLayerNorm,
+    EquivariantRMSNorm,
+    FieldNorm,
+    MaxMinNorm,
+    NormSE3,
+    RMSNorm,
+    SeparableLayerNorm,
+)
 from geonorm.layers.neighbors import AverageNeighborNorm, NeighborNorm, count_neighbors
 from geonorm.layers.soft_groups import DiffGroupNorm
 from geonorm.layers.standardize import Standardize
@@ -18,17 +30,27 @@ __all__ = [
     "Axes",
     "BatchNorm",
     "DiffGroupNorm",
+    "EquivariantBatchNorm",
+    "EquivariantGraphNorm",
+    "EquivariantInstanceNorm",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
+    "FieldNorm",
     "FilterResponseNorm",
     "GraphNorm",
     "GraphSizeNorm",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "MaxMinNorm",
     "MeanSubtractionNorm",
     "MessageNorm",
     "NeighborNorm",
+    "NormSE3",
     "PairNorm",
+    "RMSNorm",
     "Segments",
+    "SeparableLayerNorm",
     "SetNorm",
     "Standardize",
     "VarianceNorm",
