@@ -18,6 +18,14 @@ from geonorm.layers.modern import (
 from geonorm.layers.neighbors import AverageNeighborNorm, NeighborNorm, count_neighbors
 from geonorm.layers.soft_groups import DiffGroupNorm
 from geonorm.layers.standardize import Standardize
+from geonorm.layers.vector import (
+    EGANNorm,
+    EvNorm,
+    QuaternionNorm,
+    VectorFieldNorm,
+    VectorNeuronNorm,
+    VectorPerceptronNorm,
+)
 from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
 from geonorm.table import TABLE1, make
@@ -30,11 +38,13 @@ __all__ = [
     "Axes",
     "BatchNorm",
     "DiffGroupNorm",
+    "EGANNorm",
     "EquivariantBatchNorm",
     "EquivariantGraphNorm",
     "EquivariantInstanceNorm",
     "EquivariantLayerNorm",
     "EquivariantRMSNorm",
+    "EvNorm",
     "FieldNorm",
     "FilterResponseNorm",
     "GraphNorm",
@@ -48,12 +58,16 @@ __all__ = [
     "NeighborNorm",
     "NormSE3",
     "PairNorm",
+    "QuaternionNorm",
     "RMSNorm",
     "Segments",
     "SeparableLayerNorm",
     "SetNorm",
     "Standardize",
     "VarianceNorm",
+    "VectorFieldNorm",
+    "VectorNeuronNorm",
+    "VectorPerceptronNorm",
     "count_neighbors",
     "make",
     "scaled_weight_standardization",
