@@ -22,9 +22,9 @@ class VectorNeuronNorm(BatchNorm):
 
     with BatchNorm per channel over $\{b,x\}$, gain, bias and running statistics of the lengths. The output is this
     product, one vector; the survey prints a pair of two inputs. A standardized length has mean zero: with fresh
-    parameters about half of all vectors are *reversed* in training. The layer stays equivariant, but points are
-    mirrored one by one. ``reversal=False`` takes $\log(1+e^{\mathrm{BN}})>0$ for the factor, so that no direction changes (other
-    layers take a ReLU, which erases those vectors). Near zero the map is steep, of slope $10^6$.
+    parameters about half of all vectors are *reversed* in training, one by one, though the layer stays equivariant.
+    ``reversal=False`` takes $\log(1+e^{\mathrm{BN}})>0$ for the factor, so that no direction changes (a ReLU, as in
+    :class:`~geonorm.NormSE3`, would erase the shorter half). Near zero the map is steep, of slope $10^6$.
 
     Args:
         channels: The number of vectors of a node, or irreps such as ``"16x1o"``.
