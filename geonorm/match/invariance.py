@@ -10,17 +10,13 @@ from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geonorm.match import actions
+from geonorm.match.families import families, intersection, outside
 from geonorm.match.frozen import frozen
 from geonorm.match.jacobian import jacobian
-from geonorm.numerics import safe_norm
 
 Layer = Callable[..., Tensor]
 Features = Float[Tensor, "nodes *features"]
 Batch = Int[Tensor, " nodes"] | None
-
-#: The sine of the largest angle at which a named direction counts as lying in the null space.
-ANGLE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -166,70 +162,15 @@ def explain_null_space(
     """
     space = null_space(layer, x, batch, batch_size, training=training, tol=tol)
     found = []
-    for name, directions in _dictionary(x.detach().double(), batch, irreps, groups):
-        inside = _intersection(directions, space.basis)
+    for _, _, name, directions in families(x.detach().double(), batch, irreps, groups):
+        inside = intersection(directions, space.basis)
         if inside.shape[1]:
             complete = inside.shape[1] == directions.shape[1]
             found.append((not complete, -inside.shape[1], directions.shape[1], name, inside))
     named, covered = {}, space.basis[:, :0]
     for *_, name, inside in sorted(found, key=lambda entry: entry[:3]):
-        new = _outside(inside, covered)
+        new = outside(inside, covered)
         if new.shape[1]:
             named[name] = inside.shape[1]
             covered = torch.cat([covered, new], 1)
     return Explanation(named, space.dimension, space.dimension - covered.shape[1], space.gap)
-
-
-def _dictionary(
-    x: Features, batch: Batch, irreps: str | o3.Irreps | None, groups: int | None
-) -> list[tuple[str, Float[Tensor, "inputs directions"]]]:
-    """Every family of named directions at x: its name and an orthonormal basis."""
-    columns = actions.column_groups(x, irreps, groups)
-    kinds = {"shift": torch.ones_like(x), "scale": x}
-    if "field" in columns:
-        kinds["shift of lengths"] = _unit_fields(x, columns["field"])
-    families = []
-    for kind, values in kinds.items():
-        for row in ((), ("sample",), ("node",)):
-            for column in ((), *((name,) for name in columns)):
-                per = row + column
-                pool = actions.pools(x, batch, per, irreps=irreps, groups=groups).flatten()
-                number = int(pool.max()) + 1
-                of = "" if kind == "shift of lengths" else " of all features"
-                words = f" per {per[0]}" if len(per) == 1 else f" per ({', '.join(per)})" if per else of
-                directions = values.new_zeros(x.numel(), number)
-                directions[torch.arange(x.numel()), pool] = values.flatten()
-                length = directions.norm(dim=0)
-                # One parameter for a single entry names whatever happens to that entry, and so explains nothing.
-                kept = (length > 0) & ((pool.bincount() > 1) | ("node" not in per))
-                directions = directions[:, kept] / length[kept]
-                families.append((kind + words if per else f"one {kind}{words}", directions))
-    return families
-
-
-def _unit_fields(x: Features, field: Int[Tensor, " columns"]) -> Features:
-    """Every field divided by its length: the direction in which its length grows; zero for fields of one component."""
-    flat = x.flatten(1)
-    unit = torch.zeros_like(flat)
-    for number in field.unique().tolist():
-        member = field == number
-        if int(member.sum()) > 1:
-            length = safe_norm(flat[:, member], dim=1, keepdim=True)
-            unit[:, member] = flat[:, member] / torch.where(length > 0, length, 1)
-    return unit.reshape(x.shape)
-
-
-def _intersection(
-    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
-) -> Float[Tensor, "inputs common"]:
-    """The directions (an orthonormal family) that lie in the space, up to the angle."""
-    sines, combinations = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)[1:]
-    return directions @ combinations[sines < ANGLE].T
-
-
-def _outside(
-    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
-) -> Float[Tensor, "inputs new"]:
-    """An orthonormal basis of what directions add to a space."""
-    left, sines, _ = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)
-    return left[:, sines > ANGLE]
