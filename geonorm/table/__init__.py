@@ -6,7 +6,8 @@ from typing import Any
 
 from geonorm.table import graph, language_and_vision
 from geonorm.table.mapping import Table, UnknownRowError
-from geonorm.table.row import VERDICTS, Invariance, Properties, Row
+from geonorm.table.properties import Invariance, Properties
+from geonorm.table.row import VERDICTS, Row
 
 __all__ = ["TABLE1", "VERDICTS", "Invariance", "Properties", "Row", "Table", "UnknownRowError", "make"]
 

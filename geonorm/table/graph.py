@@ -8,7 +8,8 @@ from geonorm.layers.message import MessageNorm
 from geonorm.layers.neighbors import AverageNeighborNorm, NeighborNorm
 from geonorm.layers.soft_groups import DiffGroupNorm
 from geonorm.table import printed
-from geonorm.table.row import Invariance, Properties, Row
+from geonorm.table.properties import Invariance, Properties
+from geonorm.table.row import Row
 
 SIDE = "graph and geometric"
 AFFINE = {"weight": "channels", "bias": "channels"}
@@ -17,6 +18,8 @@ GRAPH_NORMS = (
     Row(
         name="GraphNorm",
         side=SIDE,
+        year=2020,
+        community="graph learning",
         paper="cai2021graphnorm",
         code="code_graphnorm",
         sources=("code_pyg",),
@@ -41,6 +44,8 @@ GRAPH_NORMS = (
     Row(
         name="PairNorm",
         side=SIDE,
+        year=2019,
+        community="graph learning",
         paper="zhao2020pairnorm",
         code="code_pairnorm",
         sources=("code_pyg",),
@@ -66,6 +71,8 @@ GRAPH_NORMS = (
     Row(
         name="MeanSubtractionNorm",
         side=SIDE,
+        year=2020,
+        community="graph learning",
         paper="yang2020revisiting",
         code="code_pyg",
         printed=r"\mathcal A-\mu_{\{b,v\}}",
@@ -84,6 +91,8 @@ GRAPH_NORMS = (
     Row(
         name="MessageNorm",
         side=SIDE,
+        year=2020,
+        community="graph learning",
         paper="li2020deepergcn",
         code="code_deepgcns",
         sources=("code_pyg",),
@@ -105,6 +114,8 @@ GRAPH_NORMS = (
     Row(
         name="DiffGroupNorm",
         side=SIDE,
+        year=2020,
+        community="graph learning",
         paper="zhou2020towards",
         code="code_dgn",
         sources=("code_pyg",),
@@ -128,6 +139,8 @@ GRAPH_NORMS = (
     Row(
         name="SetNorm",
         side=SIDE,
+        year=2022,
+        community="sets",
         paper="zhang2022set",
         code="code_setnorm",
         printed=r"\frac{\mathcal A-\mu_{\{b,v\}}}{\sigma_{\{b,v\}}}",
@@ -152,6 +165,8 @@ SIZE_AND_NEIGHBOR_NORMS = (
     Row(
         name="GraphSizeNorm",
         side=SIDE,
+        year=2020,
+        community="graph learning",
         paper="dwivedi2023benchmarking",
         code="code_benchmarking",
         sources=("code_pyg",),
@@ -168,6 +183,8 @@ SIZE_AND_NEIGHBOR_NORMS = (
         name="SchNet",
         aliases=("NeighborNorm",),
         side=SIDE,
+        year=2017,
+        community="molecules",
         paper="schutt2018schnet",
         code="code_schnetpack",
         printed=r"\frac{\mathcal A}{\mathcal N_{\{v\}}}",
@@ -187,6 +204,8 @@ SIZE_AND_NEIGHBOR_NORMS = (
         name="Allegro / MACE",
         aliases=("Allegro", "MACE", "AverageNeighborNorm"),
         side=SIDE,
+        year=2022,
+        community="molecules",
         paper="musaelian2023learning",
         code="code_allegro",
         sources=("batatia2022mace", "code_mace", "code_nequip"),

@@ -6,7 +6,8 @@ from geonorm.axes import Axes
 from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
 from geonorm.table import printed
-from geonorm.table.row import Invariance, Properties, Row
+from geonorm.table.properties import Invariance, Properties
+from geonorm.table.row import Row
 
 SIDE = "language and vision"
 AFFINE = {"weight": "channels", "bias": "channels"}
@@ -16,6 +17,8 @@ ROWS = (
         name="BatchNorm",
         aliases=("BN",),
         side=SIDE,
+        year=2015,
+        community="computer vision",
         paper="ioffe2015batch",
         code="code_torch",
         printed=r"\frac{\mathcal A-\mu_{\{b,x\}}}{\sigma_{\{b,x\}}}",
@@ -40,6 +43,8 @@ ROWS = (
     Row(
         name="LayerNorm",
         side=SIDE,
+        year=2016,
+        community="language",
         paper="ba2016layer",
         code="code_torch",
         sources=("code_pyg",),
@@ -62,6 +67,8 @@ ROWS = (
     Row(
         name="InstanceNorm",
         side=SIDE,
+        year=2016,
+        community="computer vision",
         paper="ulyanov2016instance",
         code="code_pyg",
         sources=("code_torch",),
@@ -84,6 +91,8 @@ ROWS = (
     Row(
         name="GroupNorm",
         side=SIDE,
+        year=2018,
+        community="computer vision",
         paper="wu2018group",
         code="code_torch",
         printed=r"\frac{\mathcal A-\mu_{\{x,v/g\}}}{\sigma_{\{x,v/g\}}}",
@@ -108,6 +117,8 @@ ROWS = (
         name="FilterResponseNorm",
         aliases=("FRN",),
         side=SIDE,
+        year=2019,
+        community="computer vision",
         paper="singh2020filter",
         code="code_timm",
         sources=("code_beyondbatchnorm",),
@@ -127,6 +138,8 @@ ROWS = (
     Row(
         name="VarianceNorm",
         side=SIDE,
+        year=2020,
+        community="learning theory",
         paper="daneshmand2020batch",
         code="code_daneshmand",
         sources=("code_beyondbatchnorm", "daneshmand2021batch"),
@@ -149,6 +162,8 @@ ROWS = (
     Row(
         name="WeightNorm",
         side=SIDE,
+        year=2016,
+        community="computer vision",
         paper="salimans2016weight",
         code="code_torch",
         printed=r"g\,\frac{W}{\lVert W\rVert_2}",
@@ -166,6 +181,8 @@ ROWS = (
     Row(
         name="SpectralNorm",
         side=SIDE,
+        year=2018,
+        community="computer vision",
         paper="miyato2018spectral",
         code="code_torch",
         printed=r"\max_{h:\,h\neq0}\frac{\lVert Wh\rVert_2}{\lVert h\rVert_2}\cdot W",
@@ -185,6 +202,8 @@ ROWS = (
         name="ScaledWeight",
         aliases=("Scaled Weight", "scaled_weight_standardization"),
         side=SIDE,
+        year=2021,
+        community="computer vision",
         paper="brock2021characterizing",
         code="code_nfnets",
         sources=("code_timm", "code_beyondbatchnorm"),

@@ -6,7 +6,8 @@ import html
 import re
 from collections.abc import Mapping
 
-from geonorm.table.row import Invariance, Row
+from geonorm.table.properties import Invariance
+from geonorm.table.row import Row
 
 _LETTERS = {"b": "samples", "x": "nodes", "v": "channels", "m": "components", "t": "types"}
 _STATISTIC = {
@@ -22,7 +23,8 @@ def _formula(latex: str, *, alone: bool = False) -> str:
     return f'<span class="math notranslate nohighlight">\\({style}{html.escape(latex, quote=False)}\\)</span>'
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A sentence as HTML, formulas between dollar signs; one that is alone is set large."""
     parts = re.split(r"\$([^$]+)\$", text)
     alone = len(parts) == 3 and not parts[0] and not parts[2]
     return "".join(
@@ -95,7 +97,7 @@ def row_html(row: Row) -> str:
     """One row as a two-column HTML table."""
     lines = "".join(
         f'<tr><th scope="row" style="text-align: left">{label}</th>'
-        f'<td style="text-align: left">{_sentence(text)}</td></tr>'
+        f'<td style="text-align: left">{sentence(text)}</td></tr>'
         for label, text in facts(row).items()
     )
     return _table(lines, row.name)
@@ -118,7 +120,7 @@ def table_html(table: Mapping[str, Row]) -> str:
     for row in table.values():
         said = facts(row)
         cells = "".join(
-            f'<td style="text-align: left{_WIDTH.get(label, "")}">{_sentence(said[label])}</td>' for label in _COLUMNS
+            f'<td style="text-align: left{_WIDTH.get(label, "")}">{sentence(said[label])}</td>' for label in _COLUMNS
         )
         lines.append(f'<tr><th scope="row" style="text-align: left">{html.escape(row.name)}</th>{cells}</tr>')
     content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"

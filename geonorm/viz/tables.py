@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from geonorm.table.render import _sentence as sentence
+from geonorm.table.render import sentence
 
 Cell = str | bool | int | float | None
 LEFT = 'style="text-align: left"'
