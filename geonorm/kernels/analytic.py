@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geonorm.kernels.plan import Parameters, Plan
-from geonorm.kernels.pools import Pool
+from geonorm.kernels.pools import SEGMENTED, Pool
 
 
 def times(factor: Tensor | None, values: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def pooled_mean(pool: Pool, x: Float[Tensor, "nodes columns"]) -> Float[Tensor, 
     samples are taken once more, about the first result.
     """
     mean = pool.mean(x)
-    if x.dtype == torch.float64 or pool.rows != "sample" or pool.segments.index is None:
+    if x.dtype == torch.float64 or pool.rows not in SEGMENTED or pool.segments.index is None:
         return mean
     if not may_hold_long_samples(pool):
         return mean

@@ -225,8 +225,7 @@ def double_backward(
     if plan.mean is not None:
         by_mean, by_mean_dot = a1 * sum_g, a * sum_g
         if s.centres_w:
-            held = s.w.shape[0] if scale.rows == "batch" else scale.count
-            by_mean = by_mean + b * (sum_v + held * w_shift)
+            by_mean = by_mean + b * (sum_v + scale.count_here(s.w) * w_shift)
         if sum_w is not None:
             by_mean, by_mean_dot = by_mean + b1 * sum_w, by_mean_dot + b * sum_w
         lost = plus(times(s.alpha, by_mean), None if dots.alpha is None else dots.alpha * by_mean_dot)

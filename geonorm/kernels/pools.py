@@ -14,6 +14,10 @@ from geonorm.axes import Segments
 from geonorm.numerics import accumulation_dtype
 from geonorm.processes import global_sum
 
+#: The rows whose pools are segments of the batch, and those whose pools reach over all processes.
+SEGMENTED = ("sample", "type")
+SHARED = ("type", "batch")
+
 
 class Columns(nn.Module):
     """A partition of the columns of a feature matrix into groups that share a statistic.
@@ -94,9 +98,10 @@ class Pool:
     """The entries that share one statistic.
 
     Args:
-        rows: ``"node"``, ``"sample"`` or ``"batch"``: which rows are pooled.
+        rows: ``"node"``, ``"sample"``, ``"type"`` or ``"batch"``: which rows are pooled. Samples belong to one process,
+            types and the batch to all of them.
         columns: Which columns are pooled.
-        segments: Which row belongs to which sample; needed when ``rows`` is ``"sample"``.
+        segments: Which row belongs to which sample or type; needed when ``rows`` is one of these.
         rows_held: The number of rows of each pool, in all processes, ``[pools, 1]``.
         count: The same, but at least one: what sums are divided by.
     """
@@ -113,8 +118,9 @@ class Pool:
         dtype = accumulation_dtype(x.dtype)
         if rows == "node":
             held = torch.ones(1, 1, dtype=dtype, device=x.device)
-        elif rows == "sample":
+        elif rows in SEGMENTED:
             held = segments.counts(x)[:, None]
+            held = global_sum(held) if rows in SHARED else held
         else:
             held = global_sum(torch.full((1, 1), x.shape[0], dtype=dtype, device=x.device))
         return cls(rows, columns, segments, held, held.clamp(min=1))
@@ -143,7 +149,7 @@ class Pool:
 
     def borders(self, rows: int, nodes: int) -> list[tuple[int, int]]:
         """Where parts of about so many rows begin and end, as (row, pool); empty if there is one part only."""
-        if nodes < 2 * rows or self.rows == "batch":
+        if nodes < 2 * rows or self.rows in SHARED:
             return []
         if self.rows == "node":
             return [(row, row) for row in (*range(0, nodes, rows), nodes)]
@@ -158,12 +164,16 @@ class Pool:
         """Add the rows of each pool that this process holds; columns stay apart."""
         if self.rows == "node":
             return values
-        return self.segments.sum(values) if self.rows == "sample" else values.sum(0, keepdim=True)
+        return self.segments.sum(values) if self.rows in SEGMENTED else values.sum(0, keepdim=True)
+
+    def count_here(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools 1"]:
+        """The number of rows of each pool that this process holds."""
+        return self.row_sum(torch.ones_like(values[:, :1])) if self.rows in SHARED else self.count
 
     def finish(self, row_sums: Float[Tensor, "pools columns"]) -> Float[Tensor, "pools groups"]:
         """From row sums of this process to the sums over whole pools, of all processes."""
         sums = self.columns.sum(row_sums)
-        return global_sum(sums) if self.rows == "batch" else sums
+        return global_sum(sums) if self.rows in SHARED else sums
 
     def mean(self, values: Float[Tensor, "nodes columns"]) -> Float[Tensor, "pools groups"]:
         """The weighted mean of each pool: plain where every column is divided by the size of its group."""
@@ -172,7 +182,7 @@ class Pool:
             return self.mean_of_sums(self.row_sum(values))
         # One thin column is cheaper to add over rows than a wide matrix.
         sums = self.row_sum((values if columns.divisor is None else columns.weigh(values)).sum(1, keepdim=True))
-        sums = global_sum(sums) if self.rows == "batch" else sums
+        sums = global_sum(sums) if self.rows in SHARED else sums
         return (sums if columns.divisor is not None else columns.weigh(sums)) / self.count
 
     def mean_of_sums(self, row_sums: Float[Tensor, "pools columns"]) -> Float[Tensor, "pools groups"]:
@@ -183,7 +193,7 @@ class Pool:
 
     def expand_rows(self, values: Float[Tensor, "pools _"]) -> Float[Tensor, "rows _"]:
         """Give every row the value of its pool (one row that broadcasts when there is one pool)."""
-        return self.segments.expand(values) if self.rows == "sample" else values
+        return self.segments.expand(values) if self.rows in SEGMENTED else values
 
     def expand(self, values: Float[Tensor, "pools groups"]) -> Float[Tensor, "rows _"]:
         """Give every entry the value of its pool."""
