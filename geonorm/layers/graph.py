@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures
 from geonorm.kernels.plan import Parameters
+from geonorm.layers.fields import Features, Fields
 from geonorm.layers.standardize import Standardize
 from geonorm.numerics import accumulation_dtype
 
@@ -29,6 +30,8 @@ class GraphNorm(Standardize):
 
     Source: Cai et al. 2021 (arXiv 2009.03294); PyTorch Geometric ``GraphNorm``, whose state dict this layer loads.
     """
+
+    instead = "EquivariantGraphNorm is this layer for features that rotate"
 
     def __init__(
         self,
@@ -52,11 +55,11 @@ class PairNorm(Standardize):
        \tilde x_i=x_i-\frac1{n_s}\sum_{j\in s}x_j $$
 
     Mean over $\{x\}$, scale over $\{x,v\}$. The survey prints one scalar mean over $\{x,v\}$ and a divisor that is
-    smaller by $\sqrt v$. Orthogonal maps of the row commute with the layer, so it may be used on vector columns as it
-    is.
+    smaller by $\sqrt v$. Orthogonal maps of the row commute with the layer, the same for all nodes of a graph: irreps
+    are treated as their columns.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         scale: The root mean square row norm s of the result, a hyper-parameter.
         scale_individually: Give every row the norm s instead (PairNorm-SI).
         eps: Added to the squared norm, inside the root, as in the authors' code (PyTorch Geometric adds it to the norm
@@ -69,7 +72,7 @@ class PairNorm(Standardize):
 
     def __init__(
         self,
-        channels: int,
+        channels: Features,
         scale: float = 1.0,
         scale_individually: bool = False,
         eps: float = 1e-5,
@@ -77,10 +80,12 @@ class PairNorm(Standardize):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        row = "v" if isinstance(channels, int) else "vtm"
         super().__init__(
             channels,
             mean="x",
-            scale="v" if scale_individually else "xv",
+            mean_on="all",
+            scale=row if scale_individually else f"x{row}",
             normalization="row",
             eps=eps,
             gain=False,
@@ -108,10 +113,11 @@ class MeanSubtractionNorm(Standardize):
     $$ y_{ic}=x_{ic}-\frac1{n_s}\sum_{j\in s}x_{jc} $$
 
     A projection, per sample and channel. The survey prints $\mu_{\{b,v\}}$, one number per node index, which is
-    undefined for graphs of different sizes and breaks permutation equivariance.
+    undefined for graphs of different sizes and breaks permutation equivariance. The mean vector of a graph rotates with
+    the graph: irreps are treated as their columns.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         device: Accepted for uniformity; the layer has no parameters.
         dtype: Likewise.
 
@@ -119,9 +125,11 @@ class MeanSubtractionNorm(Standardize):
     """
 
     def __init__(
-        self, channels: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, channels: Features, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
-        super().__init__(channels, mean="x", scale=None, gain=False, bias=False, device=device, dtype=dtype)
+        super().__init__(
+            channels, mean="x", mean_on="all", scale=None, gain=False, bias=False, device=device, dtype=dtype
+        )
 
     def extra_repr(self) -> str:
         """The number of channels."""
@@ -146,6 +154,8 @@ class SetNorm(Standardize):
 
     Source: Zhang, Tozzo, Higgins and Ranganath 2022 (arXiv 2206.11925).
     """
+
+    instead = "Standardize(features, mean='xv', scale='xvm') is this layer for features that rotate"
 
     def __init__(
         self,
@@ -172,7 +182,7 @@ class GraphSizeNorm(nn.Module):
     different node features.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         device: Accepted for uniformity; the layer has no parameters.
         dtype: Likewise.
 
@@ -180,10 +190,10 @@ class GraphSizeNorm(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, channels: Features, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.fields = Fields(channels)
 
     def reset_parameters(self) -> None:
         """The layer has no parameters."""
@@ -197,18 +207,19 @@ class GraphSizeNorm(nn.Module):
         """Divide every node by the root of the size of its graph.
 
         Args:
-            x: Features, ``[nodes, channels]``, or a dense batch ``[samples, nodes, channels]``.
+            x: Features, ``[nodes, channels]``, or a dense batch ``[samples, nodes, channels]``; vectors also as
+                ``[nodes, channels, 3]``.
             batch: The graph of each node, ``[nodes]``; without it all nodes are one graph.
             batch_size: The number of graphs.
 
         Returns:
             The features, of the shape and dtype of ``x``.
         """
-        given = NodeFeatures.read(x, batch, batch_size, self.channels)
+        given = NodeFeatures.read(x, batch, batch_size, self.fields.dim, self.fields.block)
         segments = given.segments()
         root = segments.counts(given.x).clamp(min=1).rsqrt()
         return given.restore((given.x * segments.expand(root[:, None])).to(x.dtype))
 
     def extra_repr(self) -> str:
         """The number of channels."""
-        return str(self.channels)
+        return repr(self.fields)

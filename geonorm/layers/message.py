@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geonorm.axes import check_floating_point
+from geonorm.axes import NodeFeatures, check_floating_point
+from geonorm.layers.fields import Features, Fields
 from geonorm.numerics import accumulation_dtype, safe_norm
 
 
@@ -17,10 +18,10 @@ class MessageNorm(nn.Module):
 
     The sum $x_i+\mathrm{MsgNorm}(x_i,m_i)$ and the MLP that the survey prints around it belong to the convolution. The
     norms are those of one node, over $\{v\}$. The length of the message, and with it the number of neighbours that a
-    sum carries, is erased.
+    sum carries, is erased. Norms are invariant: irreps are treated as their columns.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         learn_scale: Learn the scale s (one number, initially 1).
         device: The device of the scale.
         dtype: Its dtype.
@@ -31,14 +32,14 @@ class MessageNorm(nn.Module):
 
     def __init__(
         self,
-        channels: int,
+        channels: Features,
         learn_scale: bool = False,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.fields = Fields(channels)
         self.scale = nn.Parameter(torch.empty(1, device=device, dtype=dtype), requires_grad=learn_scale)
         self.reset_parameters()
 
@@ -46,33 +47,32 @@ class MessageNorm(nn.Module):
         """Scale 1."""
         nn.init.ones_(self.scale)
 
-    def forward(
-        self, x: Float[Tensor, "*nodes channels"], message: Float[Tensor, "*nodes channels"]
-    ) -> Float[Tensor, "*nodes channels"]:
+    def forward(self, x: Float[Tensor, "*shape"], message: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Rescale the messages.
 
         Args:
-            x: Node features, ``[nodes, channels]``.
-            message: The aggregated message of each node, ``[nodes, channels]``.
+            x: Node features, ``[nodes, channels]``, or a dense batch; vectors also as ``[nodes, channels, 3]``.
+            message: The aggregated message of each node, of the same shape.
 
         Returns:
             The rescaled messages, to be added to ``x`` by the convolution.
 
         Raises:
-            ValueError: If the shapes differ, the last axis is not ``channels``, or the numbers are integers.
+            ValueError: If the shapes differ or the last axes do not fit, or the numbers are integers.
         """
-        if x.shape != message.shape or x.shape[-1] != self.channels:
+        fits = x.shape[-1:] == (self.fields.dim,) or x.shape[-2:] == self.fields.block
+        if x.shape != message.shape or not fits:
             raise ValueError(
                 f"x has shape {list(x.shape)} and message {list(message.shape)}, expected both "
-                f"[nodes, {self.channels}]: pass the messages after aggregation, one row for each node"
+                f"[nodes, {self.fields.dim}]: pass the messages after aggregation, one row for each node"
             )
-        check_floating_point(x)
         check_floating_point(message, "message")
+        read = [NodeFeatures.read(value, None, None, self.fields.dim, self.fields.block) for value in (x, message)]
         dtype = accumulation_dtype(message.dtype)
-        wide, m = x.to(dtype), message.to(dtype)
+        wide, m = (given.x.to(dtype) for given in read)
         unit = m / safe_norm(m, keepdim=True).clamp(min=1e-12)
-        return (self.scale.to(dtype) * safe_norm(wide, keepdim=True) * unit).to(message.dtype)
+        return read[1].restore((self.scale.to(dtype) * safe_norm(wide, keepdim=True) * unit).to(message.dtype))
 
     def extra_repr(self) -> str:
         """The number of channels, and whether the scale is learned."""
-        return f"{self.channels}, learn_scale={self.scale.requires_grad}"
+        return f"{self.fields!r}, learn_scale={self.scale.requires_grad}"

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import check_floating_point
+from geonorm.layers.fields import Features, Fields
 from geonorm.numerics import accumulation_dtype
 
 
@@ -27,6 +28,11 @@ def count_neighbors(receivers: Int[Tensor, " edges"], num_nodes: int) -> Int[Ten
     return receivers.new_zeros(num_nodes).index_add(0, receivers, torch.ones_like(receivers))
 
 
+def _fits(x: Float[Tensor, "nodes *columns"], fields: Fields) -> bool:
+    """Whether x has one row for each node, the components as columns or, of vectors, as an axis."""
+    return x.ndim > 1 and x.shape[1:] in ((fields.dim,), fields.block)
+
+
 class NeighborNorm(nn.Module):
     r"""SchNet's neighbour normalization: divide a neighbour sum by the node's own number of neighbours.
 
@@ -34,10 +40,10 @@ class NeighborNorm(nn.Module):
 
     It makes the sum a mean. The survey writes $\mathcal N_{\{v\}}$; the count is that of one node, the same for all
     channels. The coordination number is erased, and the result jumps when an atom crosses the cutoff, however smooth
-    the messages are.
+    the messages are. Irreps are treated as their columns.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         device: Accepted for uniformity; the layer has no parameters.
         dtype: Likewise.
 
@@ -46,19 +52,19 @@ class NeighborNorm(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, channels: Features, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.fields = Fields(channels)
 
     def reset_parameters(self) -> None:
         """The layer has no parameters."""
 
-    def forward(self, x: Float[Tensor, "nodes channels"], num_neighbors: Tensor) -> Float[Tensor, "nodes channels"]:
+    def forward(self, x: Float[Tensor, "nodes *columns"], num_neighbors: Tensor) -> Float[Tensor, "nodes *columns"]:
         """Divide each node's neighbour sum by its count.
 
         Args:
-            x: The sum over neighbours, ``[nodes, channels]``.
+            x: The sum over neighbours, ``[nodes, channels]``; vectors also as ``[nodes, channels, 3]``.
             num_neighbors: The number of neighbours of each node, ``[nodes]`` (see :func:`count_neighbors`).
 
         Returns:
@@ -67,18 +73,19 @@ class NeighborNorm(nn.Module):
         Raises:
             ValueError: If the shapes do not fit, or x holds no floating-point numbers.
         """
-        if x.ndim != 2 or x.shape[1] != self.channels or num_neighbors.shape != x.shape[:1]:
+        if not _fits(x, self.fields) or num_neighbors.shape != x.shape[:1]:
             raise ValueError(
                 f"x has shape {list(x.shape)} and num_neighbors {list(num_neighbors.shape)}, expected "
-                f"[nodes, {self.channels}] and [nodes]: count_neighbors(receivers, num_nodes) gives the counts"
+                f"[nodes, {self.fields.dim}] and [nodes]: count_neighbors(receivers, num_nodes) gives the counts"
             )
         check_floating_point(x)
         dtype = accumulation_dtype(x.dtype)
-        return (x.to(dtype) / num_neighbors.clamp(min=1).to(dtype)[:, None]).to(x.dtype)
+        number = num_neighbors.clamp(min=1).to(dtype)
+        return (x.to(dtype) / number.view(-1, *[1] * (x.ndim - 1))).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The number of channels."""
-        return str(self.channels)
+        return repr(self.fields)
 
 
 class AverageNeighborNorm(nn.Module):
@@ -91,7 +98,7 @@ class AverageNeighborNorm(nn.Module):
     prints $p=1$ for both. A constant breaks no symmetry and adds no invariance.
 
     Args:
-        channels: The number of channels.
+        channels: The number of channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
         avg_num_neighbors: $\bar N$; one number, or one for each atom type.
         power: The exponent p: ½ or 1.
         device: The device of the buffer ``avg_num_neighbors``, which the state dict carries.
@@ -106,7 +113,7 @@ class AverageNeighborNorm(nn.Module):
 
     def __init__(
         self,
-        channels: int,
+        channels: Features,
         avg_num_neighbors: float | int | Sequence[float | int] | Float[Tensor, "..."],
         power: float = 0.5,
         *,
@@ -122,7 +129,7 @@ class AverageNeighborNorm(nn.Module):
                 f"avg_num_neighbors is {avg_num_neighbors}, expected positive numbers: "
                 "AverageNeighborNorm.from_dataset counts them"
             )
-        self.channels, self.power = channels, power
+        self.fields, self.power = Fields(channels), power
         dtype = torch.get_default_dtype() if dtype is None else dtype
         value = torch.tensor(values if self.per_type else given, device=device, dtype=dtype)
         self.register_buffer("avg_num_neighbors", value)
@@ -130,7 +137,7 @@ class AverageNeighborNorm(nn.Module):
     @classmethod
     def from_dataset(
         cls,
-        channels: int,
+        channels: Features,
         samples: Iterable[tuple[Tensor, int] | tuple[Tensor, int, Tensor]],
         power: float = 0.5,
         *,
@@ -140,7 +147,7 @@ class AverageNeighborNorm(nn.Module):
         """Count the average number of neighbours of a data set.
 
         Args:
-            channels: The number of channels.
+            channels: The number of channels, irreps, or ``Vectors(channels, dim)``.
             samples: For each sample the receivers of its edges, ``[edges]``, its number of nodes and, for averages per
                 type, the type of each node, ``[nodes]``. Nodes without neighbours count.
             power: The exponent p.
@@ -171,12 +178,12 @@ class AverageNeighborNorm(nn.Module):
         """The layer has no parameters."""
 
     def forward(
-        self, x: Float[Tensor, "nodes channels"], types: Int[Tensor, " nodes"] | None = None
-    ) -> Float[Tensor, "nodes channels"]:
+        self, x: Float[Tensor, "nodes *columns"], types: Int[Tensor, " nodes"] | None = None
+    ) -> Float[Tensor, "nodes *columns"]:
         """Divide the neighbour sums by the constant.
 
         Args:
-            x: The sum over neighbours, ``[nodes, channels]``; any irreps.
+            x: The sum over neighbours, ``[nodes, channels]``; vectors also as ``[nodes, channels, 3]``.
             types: The atom type of each node, ``[nodes]``; needed if there is one average per type.
 
         Returns:
@@ -185,9 +192,9 @@ class AverageNeighborNorm(nn.Module):
         Raises:
             ValueError: If the shapes do not fit, x holds no floating-point numbers, or types are missing or not wanted.
         """
-        if x.ndim != 2 or x.shape[1] != self.channels:
+        if not _fits(x, self.fields):
             raise ValueError(
-                f"x has shape {list(x.shape)}, expected [nodes, {self.channels}]: one row for each neighbour sum"
+                f"x has shape {list(x.shape)}, expected [nodes, {self.fields.dim}]: one row for each neighbour sum"
             )
         check_floating_point(x)
         if (types is None) == self.per_type:
@@ -202,7 +209,9 @@ class AverageNeighborNorm(nn.Module):
             )
         dtype = accumulation_dtype(x.dtype)
         factor = self.avg_num_neighbors.to(dtype).pow(-self.power)
-        return (x.to(dtype) * (factor if types is None else factor.index_select(0, types)[:, None])).to(x.dtype)
+        if types is not None:
+            factor = factor.index_select(0, types).view(-1, *[1] * (x.ndim - 1))
+        return (x.to(dtype) * factor).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The number of channels, the average and the power."""
@@ -210,7 +219,7 @@ class AverageNeighborNorm(nn.Module):
         if not self.avg_num_neighbors.is_meta:
             values = self.avg_num_neighbors.tolist()
             average = [round(value, 4) for value in values] if self.per_type else round(values, 4)
-        return f"{self.channels}, avg_num_neighbors={average}, power={self.power}"
+        return f"{self.fields!r}, avg_num_neighbors={average}, power={self.power}"
 
 
 def _counts_and_types(

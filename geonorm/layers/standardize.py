@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -66,6 +66,9 @@ class Standardize(RunningStatistics):
     Source: the statistic rows of Table 1 of the survey (Aalto, Lubana, Tanaka 2022) as one formula.
     """
 
+    #: The way out where the axes are illegal: a layer that fixes its axes names the one for features that rotate.
+    instead: ClassVar[str] = "allow_illegal=True builds the layer all the same"
+
     def __init__(
         self,
         features: Features,
@@ -103,7 +106,7 @@ class Standardize(RunningStatistics):
             raise ValueError(
                 f"these axes are not equivariant on {self.fields!r} at the level of one rotation per {level}:\n  "
                 + "\n  ".join(reasons)
-                + "\n(allow_illegal=True builds the layer all the same)"
+                + f"\n({self.instead})"
             )
         self._build_columns(channel_groups, scalars_apart, normalization, device)
         kwargs = {"device": device, "dtype": dtype}

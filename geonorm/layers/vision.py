@@ -33,6 +33,8 @@ class BatchNorm(Standardize):
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167); equal to ``torch.nn.BatchNorm1d`` on ``[nodes, channels]``.
     """
 
+    instead = "EquivariantBatchNorm is this layer for features that rotate"
+
     def __init__(
         self,
         channels: int,
@@ -84,6 +86,11 @@ class LayerNorm(Standardize):
     Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450; the survey prints the number of InstanceNorm).
     """
 
+    instead = (
+        "EquivariantLayerNorm is this layer per node for features that rotate, "
+        "Standardize(features, mean='xv', scale='xvm') per graph"
+    )
+
     def __init__(
         self,
         channels: int,
@@ -125,6 +132,8 @@ class InstanceNorm(Standardize):
 
     Source: Ulyanov, Vedaldi and Lempitsky 2016 (arXiv 1607.08022); PyTorch Geometric ``InstanceNorm``.
     """
+
+    instead = "EquivariantInstanceNorm is this layer for features that rotate"
 
     def __init__(
         self,
@@ -178,6 +187,8 @@ class GroupNorm(Standardize):
     Source: Wu and He 2018 (arXiv 1803.08494); equal to ``torch.nn.GroupNorm`` on dense ``[samples, channels, nodes]``.
     """
 
+    instead = "Standardize(features, mean='xv', scale='xvm', channel_groups=...) is this layer for features that rotate"
+
     def __init__(
         self,
         channels: int,
@@ -224,6 +235,11 @@ class FilterResponseNorm(Standardize):
 
     Source: Singh and Krishnan 2020 (arXiv 1911.09737); the paper learns ε where a sample has a single position.
     """
+
+    instead = (
+        "Standardize(features, mean=None, scale='xm', statistic='rms') "
+        "is this layer for features that rotate, without a threshold"
+    )
 
     def __init__(
         self,
@@ -306,6 +322,11 @@ class VarianceNorm(Standardize):
     Source: Daneshmand, Kohler, Bach, Hofmann and Lucchi 2020 (arXiv 2003.01652); Lubana, Dick and Tanaka 2021 for
     "std".
     """
+
+    instead = (
+        "VectorFieldNorm is this layer for vectors, "
+        "Standardize(features, mean=None, scale='bxm', statistic='rms') for irreps"
+    )
 
     def __init__(
         self,
