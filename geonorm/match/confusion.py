@@ -1,0 +1,76 @@
+"""Whether two different samples of one batch can get the same output: the third corner of the trilemma."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from e3nn import o3
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from geonorm.match import actions
+from geonorm.match.errors import relative_error
+from geonorm.match.tasks import Change
+
+BatchFunction = Callable[[Tensor, Tensor, int], Tensor]
+
+#: The relative difference of two outputs below which samples count as confused; ε keeps it from zero.
+SAME = 3e-2
+
+
+def confusions(
+    function: BatchFunction,
+    x: Float[Tensor, "nodes *features"],
+    batch: Int[Tensor, " nodes"],
+    *,
+    irreps: str | o3.Irreps | None = None,
+    irrelevant: Iterable[Change] = (),
+    seed: int = 0,
+) -> dict[str, float]:
+    """Put a sample and a changed copy of it into one batch: for which changes are their outputs the same?
+
+    A layer that standardizes every sample by itself confuses a sample with what it turns into under the lost shift or
+    scale. A layer with statistics of the batch loses as much, but of all samples at once: it tells them apart.
+
+    Args:
+        function: The function of features, batch vector and number of samples.
+        x: Generic features.
+        batch: The sample of each node, sorted; the first sample is copied.
+        irreps: What the columns are.
+        irrelevant: Changes that the task does not mind, which are left out.
+        seed: The seed of the changes.
+
+    Returns:
+        The changes that confuse, with the relative difference of the two outputs, coarse changes first.
+    """
+    own = batch == 0
+    first, rest = x[own], x[~own]
+    nodes = len(first)
+    again = torch.cat([batch[own], batch[own] + 1, batch[~own] + 1])
+    number = int(batch.max()) + 2
+    left_out = {(change.kind, frozenset(change.per) - {"sample"}) for change in irrelevant}
+    found = {}
+    for kind, per in _changes(first, irreps):
+        if (kind, frozenset(per)) in left_out:
+            continue
+        pool = actions.pools(first, None, per, irreps=irreps)
+        changed = {"shift": actions.shift, "scale": actions.scale}[kind](first, pool, seed + 1)
+        if relative_error(changed, first) < SAME:
+            continue
+        y = function(torch.cat([first, changed, rest]), again, number)
+        if y.shape[0] == number:
+            one, other = y[0], y[1]
+        else:
+            one, other = y[:nodes], y[nodes : 2 * nodes]
+        difference = relative_error(one, other)
+        if difference < SAME:
+            found[str(Change(kind, per)) if per else f"{kind} of the sample"] = difference
+    return found
+
+
+def _changes(x: Tensor, irreps: str | o3.Irreps | None) -> list[tuple[str, tuple[str, ...]]]:
+    """What can be done to one sample, coarse changes first."""
+    names = actions.column_groups(x, irreps)
+    pers: list[tuple[str, ...]] = [(), *((name,) for name in names), ("node",), *(("node", name) for name in names)]
+    return [(kind, per) for per in pers for kind in ("shift", "scale") if not (kind == "shift" and "node" in per[:-1])]
