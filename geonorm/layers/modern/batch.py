@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ class EquivariantBatchNorm(Standardize):
         device: The device of parameters and buffers.
         dtype: Their dtype.
 
-    Source: Geiger and Smidt 2022 (arXiv 2207.09453); equal to ``e3nn.nn.BatchNorm``.
+    Source: Geiger and Smidt 2022 (arXiv 2207.09453); equal to ``e3nn.nn.BatchNorm``, whose state dict this layer loads.
     """
 
     def __init__(
@@ -63,6 +63,15 @@ class EquivariantBatchNorm(Standardize):
             device=device,
             dtype=dtype,
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Load the state of e3nn's layer too: it counts no batches, and has empty tensors where there is no 0e."""
+        absent = (name for name in ("running_mean", "bias") if getattr(self, name) is None)
+        empty = {f"{prefix}{name}" for name in absent if state_dict.get(f"{prefix}{name}", torch.ones(1)).numel() == 0}
+        state = {name: value for name, value in state_dict.items() if name not in empty}
+        if self.track_running_stats and f"{prefix}running_var" in state:
+            state.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
+        super()._load_from_state_dict(state, prefix, *arguments)
 
     def extra_repr(self) -> str:
         """The features."""

@@ -15,7 +15,8 @@ class EquivariantLayerNorm(Standardize):
        y^{(l)}_{icm}=\gamma^{(l)}_c\,\frac{x^{(l)}_{icm}}{\sqrt{\varepsilon+\frac1C\sum_{c'}\frac1{2l+1}\sum_{m'}
        (x^{(l)}_{ic'm'})^2}} $$
 
-    Every node may be rotated by itself. The relative size of types is lost. Of scalars it is LayerNorm of a node.
+    Every node may be rotated by itself. The relative size of types is lost. A type is pooled wherever its channels
+    stand (Equiformer takes each block of the irreps by itself). Of scalars it is LayerNorm of a node.
 
     Args:
         irreps: Irreps such as ``"32x0e+16x1o"``, ``Vectors(channels, dim)``, or a number of 0e.

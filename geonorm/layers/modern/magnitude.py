@@ -178,11 +178,14 @@ class MaxMinNorm(_Lengths):
        {\sqrt{\varepsilon+(\max_{c'}n_{ic'}-\min_{c'}n_{ic'})^2}},\qquad n_{ic}=\sqrt{\varepsilon+\|x^{(l)}_{ic}\|^2} $$
 
     The shortest vector of a node always becomes zero, the longest has length $\gamma$; a single channel becomes zero.
-    The result has kinks where lengths are equal, and is finite there. Every node may be rotated by itself.
+    Every node may be rotated by itself. Where all lengths are equal, as those of unit vectors, all become zero: the
+    released layer, without ε, stretches there the rounding error of the lengths to the whole interval, and what comes
+    out does not rotate with what goes in.
 
     Args:
         irreps: Irreps such as ``"32x0e+16x1o"``, ``Vectors(channels, dim)``, or a number of 0e.
-        eps: Added to the squared length and to the squared range of lengths, inside the root.
+        eps: Added to the squared length and to the squared range of lengths, inside the root; differences of lengths
+            are stretched by no more than its inverse root.
         affine: Learn a gain per field.
         device: The device of the parameter.
         dtype: Its dtype.
@@ -196,7 +199,7 @@ class MaxMinNorm(_Lengths):
     def __init__(
         self,
         irreps: Features,
-        eps: float = 1e-8,
+        eps: float = 1e-6,
         affine: bool = True,
         *,
         device: torch.device | str | None = None,
