@@ -20,7 +20,8 @@ def build(row: Row, **options) -> nn.Module:
         linear = nn.Linear(CHANNELS, CHANNELS, bias=False, dtype=torch.float64)
         with torch.no_grad():
             linear.weight.copy_(torch.kron(torch.randn(CHANNELS // 3, CHANNELS // 3), torch.eye(3)))
-        return row.make(linear, **({"n_power_iterations": 500} if row.name == "SpectralNorm" else {}))
+        further = {"SpectralNorm": {"n_power_iterations": 500}, "ScaledWeight": {"allow_illegal": True}}
+        return row.make(linear, **further.get(row.name, {}))
     options = {**row.needs, **options}
     if "eps" in inspect.signature(row.layer).parameters:
         options.setdefault("eps", 1e-14)
