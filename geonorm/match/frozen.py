@@ -18,7 +18,8 @@ def frozen(layer: Callable[..., Tensor], training: bool = True) -> Function:
 
     A module is copied to float64 and put into training or eval mode. Each call starts from the same buffers, so that
     running statistics (or the vectors of a power iteration) move neither between two measurements nor in the original.
-    A plain function is called as it is.
+    A plain function is called as it is. Where a layer returns several tensors, one row for each node, their columns are
+    put side by side: EvNorm's content and direction are features ``"16x0e+16x1o"``.
 
     Args:
         layer: A module or function that takes ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``. Wrap a layer with
@@ -47,8 +48,13 @@ def frozen(layer: Callable[..., Tensor], training: bool = True) -> Function:
         x: Float[Tensor, "nodes *features"], batch: Int[Tensor, " nodes"] | None = None, batch_size: int | None = None
     ) -> Float[Tensor, "..."]:
         y = function(*(x.double(), batch, batch_size)[:number])
+        if isinstance(y, tuple | list) and y and all(isinstance(part, Tensor) and len(part) == len(x) for part in y):
+            return torch.cat([part.flatten(1) for part in y], 1)
         if not isinstance(y, Tensor):
-            raise TypeError(f"layer returned a {type(y).__name__}, expected a tensor: wrap it in a function that picks")
+            raise TypeError(
+                f"layer returned a {type(y).__name__}, expected a tensor, or several with one row for each node: wrap "
+                "it in a function that picks"
+            )
         return y
 
     return call

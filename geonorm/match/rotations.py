@@ -85,7 +85,8 @@ def rotate(
     """Act on node features with one orthogonal matrix per node.
 
     Args:
-        x: Vectors ``[nodes, channels, 3]``, or features ``[nodes, columns]``.
+        x: Features ``[nodes, columns]``, vectors ``[nodes, channels, 3]``, or tensors of rank two
+            ``[nodes, channels, 3, 3]``, of which both indices rotate.
         rotations: The matrices, proper or not, ``[nodes, 3, 3]``.
         irreps: What the columns are, in e3nn's ``mul_ir`` layout. Without it, three consecutive columns are one polar
             vector (``Cx1o``).
@@ -96,11 +97,14 @@ def rotate(
     Raises:
         ValueError: If the columns do not fit the irreps, or cannot be read as vectors.
     """
+    if x.ndim == 4 and x.shape[2:] == (3, 3):
+        return torch.einsum("nij,ncjk,nlk->ncil", rotations.to(x.dtype), x, rotations.to(x.dtype))
     if irreps is None or x.ndim == 3:
         if x.shape[-1] % 3 or (x.ndim == 3 and x.shape[-1] != 3):
             raise ValueError(
                 f"x has shape {list(x.shape)}: columns are read as vectors, so their number must be divisible by 3 "
-                "(or x [nodes, channels, 3]). Say what they are with irreps, for example '8x0e+8x1o'"
+                "(or x [nodes, channels, 3], or [nodes, channels, 3, 3] of rank two). Say what they are with irreps, "
+                "for example '8x0e+8x1o'"
             )
         return torch.einsum("nij,ncj->nci", rotations.to(x.dtype), x.reshape(len(x), -1, 3)).reshape(x.shape)
     irreps = o3.Irreps(irreps)

@@ -6,7 +6,14 @@ from torch import nn
 from untyped import untyped
 
 from geonorm import AverageNeighborNorm, BatchNorm, GraphNorm, MessageNorm, spectral_norm
-from geonorm.match import cross_sample_influence, explain_null_space, frozen, node_permutation_error, null_space
+from geonorm.match import (
+    cross_sample_influence,
+    explain_null_space,
+    frozen,
+    node_permutation_error,
+    null_space,
+    rotation_error,
+)
 
 BATCH = torch.tensor([0, 0, 0, 1, 1])
 
@@ -71,5 +78,17 @@ def test_inputs_that_are_not_known_here_are_asked_for_by_name() -> None:
         frozen(3)
     with pytest.raises(TypeError, match="takes no features"):
         frozen(lambda: torch.zeros(1))
-    with pytest.raises(TypeError, match="returned a tuple"):
-        frozen(lambda x: (x, x))(torch.zeros(2, 3))
+    with pytest.raises(TypeError, match="returned a tuple, expected a tensor, or several with one row for each node"):
+        frozen(lambda x: (x, x[0]))(torch.zeros(2, 3))
+    with pytest.raises(TypeError, match="returned a float"):
+        frozen(lambda x: 1.0)(torch.zeros(2, 3))
+
+
+def test_several_outputs_of_a_node_are_columns_side_by_side() -> None:
+    x = torch.randn(5, 4, 3, dtype=torch.float64)
+    y = frozen(lambda x: (x.square().sum(2), 2 * x))(x)
+    torch.testing.assert_close(y[:, :4], x.square().sum(2))
+    torch.testing.assert_close(y[:, 4:], 2 * x.flatten(1))
+    error = rotation_error(lambda x: (x.square().sum(2), 2 * x), x, irreps_out="4x0e+4x1o", level="node")
+    assert error < 1e-14
+    assert rotation_error(lambda x: (x.sum(2), 2 * x), x, irreps_out="4x0e+4x1o") > 1e-2

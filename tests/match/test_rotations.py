@@ -72,6 +72,14 @@ def test_columns_vectors_and_irreps_are_three_ways_to_write_one_action() -> None
     torch.testing.assert_close(rotate(x.flatten(1), g, "4x1o"), expected.flatten(1))
 
 
+def test_a_tensor_of_rank_two_rotates_as_the_product_of_two_vectors() -> None:
+    u, v = torch.randn(2, 6, 4, 3, dtype=torch.float64)
+    g = random_rotations(6, improper=True)
+    product = torch.einsum("nci,ncj->ncij", u, v)
+    torch.testing.assert_close(rotate(product, g), torch.einsum("nci,ncj->ncij", rotate(u, g), rotate(v, g)))
+    assert (rotate(product, g) - product).norm() > 1
+
+
 @pytest.mark.parametrize(("level", "elements"), [("batch", 1), ("sample", 3), ("node", 6)])
 def test_each_level_has_its_number_of_rotations(level: str, elements: int) -> None:
     g = rotations_of_nodes(torch.zeros(6, 3), BATCH, level=level)
