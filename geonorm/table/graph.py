@@ -36,7 +36,9 @@ GRAPH_NORMS = (
         statistic="residual",
         learnable={**AFFINE, "mean_scale": "channels"},
         properties=Properties(
-            invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel")))
+            inversion=False,
+            translation="sample",
+            invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel"))),
         ),
         layer=GraphNorm,
         as_printed=printed.graph_norm,
@@ -62,6 +64,7 @@ GRAPH_NORMS = (
         scale=Axes("xv"),
         statistic="residual",
         properties=Properties(
+            translation="sample",
             rotation="sample",
             invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample",))),
         ),
@@ -84,7 +87,9 @@ GRAPH_NORMS = (
         verified="Outputs and gradients against PyG MeanSubtractionNorm; the output mean of every graph and channel is "
         "0.",
         mean=Axes("x"),
-        properties=Properties(rotation="sample", invariances=(Invariance("shift", ("sample", "channel")),)),
+        properties=Properties(
+            translation="sample", rotation="sample", invariances=(Invariance("shift", ("sample", "channel")),)
+        ),
         layer=MeanSubtractionNorm,
         as_printed=printed.mean_subtraction_norm,
     ),
@@ -131,7 +136,7 @@ GRAPH_NORMS = (
         statistic="residual",
         learnable={"assign": "groups, channels", "weight": "groups, channels", "bias": "groups, channels"},
         running=("running_mean", "running_var"),
-        properties=Properties(independent_train=False),
+        properties=Properties(inversion=False, independent_train=False),
         layer=DiffGroupNorm,
         needs={"groups": 3},
         as_printed=printed.diff_group_norm,
@@ -155,7 +160,9 @@ GRAPH_NORMS = (
         scale=Axes("xv"),
         statistic="residual",
         learnable=AFFINE,
-        properties=Properties(invariances=(Invariance("shift", ("sample",)), Invariance("scale", ("sample",)))),
+        properties=Properties(
+            inversion=False, invariances=(Invariance("shift", ("sample",)), Invariance("scale", ("sample",)))
+        ),
         layer=SetNorm,
         as_printed=printed.standardized("bv"),
     ),
@@ -202,7 +209,7 @@ SIZE_AND_NEIGHBOR_NORMS = (
     ),
     Row(
         name="Allegro / MACE",
-        aliases=("Allegro", "MACE", "AverageNeighborNorm"),
+        aliases=("Allegro", "AverageNeighborNorm"),
         side=SIDE,
         year=2022,
         community="molecules",
@@ -222,5 +229,5 @@ SIZE_AND_NEIGHBOR_NORMS = (
         layer=AverageNeighborNorm,
         needs={"avg_num_neighbors": 12.0},
         as_printed=printed.allegro_mace,
-    ),
+    ).also("MACE", paper="batatia2022mace", code="code_mace", sources=(), options={"power": 1.0}),
 )

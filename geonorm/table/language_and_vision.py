@@ -34,6 +34,8 @@ ROWS = (
         learnable=AFFINE,
         running=("running_mean", "running_var"),
         properties=Properties(
+            inversion=False,
+            translation="batch",
             independent_train=False,
             invariances=(Invariance("shift", ("channel",)), Invariance("scale", ("channel",))),
         ),
@@ -60,9 +62,19 @@ ROWS = (
         scale=Axes("xv"),
         statistic="residual",
         learnable=AFFINE,
-        properties=Properties(invariances=(Invariance("shift", ("sample",)), Invariance("scale", ("sample",)))),
+        properties=Properties(
+            inversion=False, invariances=(Invariance("shift", ("sample",)), Invariance("scale", ("sample",)))
+        ),
         layer=LayerNorm,
         as_printed=printed.standardized("xv"),
+    ).also(
+        "LayerNorm per node",
+        mean=Axes("v"),
+        scale=Axes("v"),
+        properties=Properties(
+            inversion=False, invariances=(Invariance("shift", ("node",)), Invariance("scale", ("node",)))
+        ),
+        options={"mode": "node"},
     ),
     Row(
         name="InstanceNorm",
@@ -83,7 +95,8 @@ ROWS = (
         statistic="residual",
         on_request=("weight", "bias", "running_mean", "running_var"),
         properties=Properties(
-            invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel")))
+            translation="sample",
+            invariances=(Invariance("shift", ("sample", "channel")), Invariance("scale", ("sample", "channel"))),
         ),
         layer=InstanceNorm,
         as_printed=printed.standardized("x"),
@@ -107,7 +120,8 @@ ROWS = (
         grouped=True,
         learnable=AFFINE,
         properties=Properties(
-            invariances=(Invariance("shift", ("sample", "group")), Invariance("scale", ("sample", "group")))
+            inversion=False,
+            invariances=(Invariance("shift", ("sample", "group")), Invariance("scale", ("sample", "group"))),
         ),
         layer=GroupNorm,
         needs={"num_groups": 2},
@@ -131,7 +145,7 @@ ROWS = (
         scale=Axes("x"),
         statistic="rms",
         learnable={**AFFINE, "threshold": "channels"},
-        properties=Properties(invariances=(Invariance("scale", ("sample", "channel")),)),
+        properties=Properties(inversion=False, invariances=(Invariance("scale", ("sample", "channel")),)),
         layer=FilterResponseNorm,
         as_printed=printed.filter_response_norm,
     ),
@@ -155,10 +169,12 @@ ROWS = (
         statistic="own",
         learnable=AFFINE,
         running=("running_var",),
-        properties=Properties(independent_train=False, invariances=(Invariance("scale", ("channel",)),)),
+        properties=Properties(
+            inversion=False, independent_train=False, invariances=(Invariance("scale", ("channel",)),)
+        ),
         layer=VarianceNorm,
         as_printed=printed.variance_norm,
-    ),
+    ).also("VarianceNorm by RMS", aliases=("VarianceNorm RMS",), statistic="rms", options={"statistic": "rms"}),
     Row(
         name="WeightNorm",
         side=SIDE,

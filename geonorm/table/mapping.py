@@ -22,8 +22,9 @@ def _plain(name: str) -> str:
 class Table(Mapping[str, Row]):
     """Rows of a table of normalization layers, in order.
 
-    Iteration gives the survey's row names. Look-up also accepts class names and lower_snake names: ``"GraphNorm"``,
-    ``"graph_norm"``, ``"Allegro / MACE"``, ``"average_neighbor_norm"``, ``"BN"``.
+    Iteration gives the rows' names, in the survey's spelling. Look-up also accepts class names and lower_snake names
+    (``"GraphNorm"``, ``"graph_norm"``, ``"average_neighbor_norm"``), other names (``"BN"``, ``"Scaled Weight"``), and
+    the variants of a row, which give rows of their own: ``"EGAN"``, ``"MACE"``, ``"LayerNorm per node"``.
 
     Args:
         rows: The rows in the order of the table.
@@ -36,17 +37,22 @@ class Table(Mapping[str, Row]):
     def __init__(self, rows: Iterable[Row], caption: str = "") -> None:
         self._rows = {row.name: row for row in rows}
         self.caption = caption
-        self._names: dict[str, str] = {}
+        self._names: dict[str, Row] = {}
         for row in self._rows.values():
-            for name in {_plain(name) for name in (row.name, row.layer.__name__, *row.aliases)}:
-                if name in self._names:
-                    raise ValueError(f"rows {self._names[name]!r} and {row.name!r} share the name {name!r}")
-                self._names[name] = row.name
+            self._register(row, row.layer.__name__)
+            for variant in row.variants.values():
+                self._register(variant, *([] if variant.layer is row.layer else [variant.layer.__name__]))
+
+    def _register(self, row: Row, *class_names: str) -> None:
+        for name in {_plain(name) for name in (row.name, *class_names, *row.aliases)}:
+            if name in self._names:
+                raise ValueError(f"rows {self._names[name].name!r} and {row.name!r} share the name {name!r}")
+            self._names[name] = row
 
     def __getitem__(self, name: object) -> Row:
         if isinstance(name, str) and _plain(name) in self._names:
-            return self._rows[self._names[_plain(name)]]
-        near = [self._names[match] for match in get_close_matches(_plain(str(name)), self._names, n=3, cutoff=0.4)]
+            return self._names[_plain(name)]
+        near = [self._names[match].name for match in get_close_matches(_plain(str(name)), self._names, n=3, cutoff=0.4)]
         hint = " or ".join(repr(match) for match in dict.fromkeys(near)) or f"one of {', '.join(self._rows)}"
         raise UnknownRowError(f"no normalization layer is called {name!r}: try {hint}")
 
@@ -60,7 +66,7 @@ class Table(Mapping[str, Row]):
         """Build the layer of a row: ``make("graph_norm", 64)``.
 
         Args:
-            name: Row name, class name or lower_snake name.
+            name: Name of a row or of a variant, class name or lower_snake name.
             *args: Arguments of the layer, the number of channels first (for weights: the module to change).
             **kwargs: Keyword arguments of the layer.
 

@@ -119,3 +119,43 @@ def schnet(a: Dense, num_neighbors: Float[Tensor, "b x"]) -> Dense:
 def allegro_mace(a: Dense, num_neighbors: Float[Tensor, "b x"]) -> Dense:
     r"""$\mathcal A/\mathcal N_{\{b,x,v\}}$: the average count of all nodes of the batch."""
     return a / num_neighbors.mean()
+
+
+Vectors = Float[Tensor, "b x v m"]
+
+
+def rms_of_vectors(axes: str) -> Callable[[Vectors], Vectors]:
+    r"""The formula $\mathcal A/\mathrm{RMS}_S$ on vectors, for axes $S$ among b, x, v and the components m.
+
+    The table prints $S=\{x,y\}$ for the quaternion and vector-perceptron rows; these are the readings that y can have.
+    """
+    dims = tuple("bxvm".index(letter) for letter in axes)
+
+    def reading(a: Vectors) -> Vectors:
+        return a / a.square().mean(dims, keepdim=True).sqrt()
+
+    return reading
+
+
+def ev_norm(
+    positional: Vectors, invariant: Vectors | None = None, beta: float | Float[Tensor, " v"] = 1.0
+) -> tuple[Dense, Vectors]:
+    r"""The standardized lengths $(\lVert\mathcal A_P\rVert_2-\mu_{\{x,v\}})/\sigma_{\{x,v\}}$ and a direction.
+
+    The second part is $\mathcal A_I/(\lVert\mathcal A_I\rVert_2+1/\beta)$. The labels stand for "positional" and
+    "invariant"; without a second tensor both are the first.
+    """
+    invariant = positional if invariant is None else invariant
+    content = standardized("xv")(torch.linalg.vector_norm(positional, dim=3))
+    least = torch.as_tensor(beta, dtype=positional.dtype).reciprocal()
+    length = torch.linalg.vector_norm(invariant, dim=3) + least
+    return content, invariant / length.unsqueeze(3)
+
+
+def vector_neuron(positional: Vectors, invariant: Dense | None = None) -> tuple[Vectors, Dense]:
+    r"""The pair $\mathcal A_P/\lVert\mathcal A_P\rVert_2$ and $\mathrm{BN}(\mathcal A_I)$.
+
+    The labels stand for "positional" and "invariant"; without a second tensor the latter are the lengths of the first.
+    """
+    length = torch.linalg.vector_norm(positional, dim=3)
+    return positional / length.unsqueeze(3), standardized("bx")(length if invariant is None else invariant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from geonorm.axes import Axes
@@ -52,8 +52,10 @@ class Row:
         mean: The axes over which a mean is subtracted, or ``None``.
         scale: The axes over which the divisor is pooled, or ``None``.
         statistic: How the divisor is formed: ``"residual"`` (of what the subtraction left), ``"rms"``, ``"own"`` (about
-            its own mean), or ``None``.
+            its own mean), ``"range"`` (from the smallest to the largest, which is what is subtracted), or ``None``.
         grouped: The channel axis is pooled within groups of channels.
+        centred: What the mean is subtracted from: ``"all"`` features, or ``"scalars"`` (type 0e) only.
+        of_lengths: Mean and divisor are those of the lengths of vectors, not of their components.
         learnable: Parameters of the layer and their shapes.
         running: Statistics that training collects for evaluation mode.
         on_request: Parameters and statistics that exist if an option asks for them.
@@ -64,8 +66,8 @@ class Row:
         needs: Arguments that the layer cannot do without, with example values.
         options: Arguments that make the class the layer of this row.
         variants: Other layers that the row stands for, by name: rows of their own, with what differs.
-        as_printed: The printed formula as a function of dense features ``[b, x, v]`` (of vectors ``[b, x, v, m]``, of
-            a weight), or ``None``.
+        as_printed: The printed formula as a function of dense features ``[b, x, v]`` (of vectors ``[b, x, v, m]``, or
+            of a weight), or ``None``.
         undefined: Why there is no ``as_printed`` for a printed formula.
     """
 
@@ -86,6 +88,8 @@ class Row:
     scale: Axes | None = None
     statistic: str | None = None
     grouped: bool = False
+    centred: str = "all"
+    of_lengths: bool = False
     learnable: Mapping[str, str] = field(default_factory=dict)
     running: tuple[str, ...] = ()
     on_request: tuple[str, ...] = ()
@@ -112,6 +116,19 @@ class Row:
             raise ValueError(f"row {self.name!r} prints nothing, expected neither as_printed nor undefined")
         if self.printed is not None and (self.as_printed is None) == (self.undefined is None):
             raise ValueError(f"row {self.name!r} needs either as_printed or the reason why it is undefined, not both")
+
+    def also(self, name: str, **changes: Any) -> Row:
+        """The row with one more variant: another layer that it stands for.
+
+        Args:
+            name: The name under which the variant is found.
+            **changes: What the variant has other than the row; aliases are never the row's.
+
+        Returns:
+            A new row.
+        """
+        variant = replace(self, **{"name": name, "aliases": (), "variants": {}, **changes})
+        return replace(self, variants={**self.variants, name: variant})
 
     @property
     def pools(self) -> tuple[str | None, str | None]:
