@@ -17,13 +17,16 @@ from geonorm.numerics import accumulation_dtype
 def envelope(fraction: Float[Tensor, " edges"], power: int) -> Float[Tensor, " edges"]:
     r"""The polynomial that falls from 1 to 0 with two continuous derivatives at the cutoff, of the distance over it.
 
-    $$ f(t)=1-\tfrac{(p+1)(p+2)}2t^p+p(p+2)\,t^{p+1}-\tfrac{p(p+1)}2t^{p+2}\quad(t<1),\qquad f(t)=0\quad(t\ge1) $$
+    $$ f(t)=1-\tfrac{(p+1)(p+2)}2t^p+p(p+2)\,t^{p+1}-\tfrac{p(p+1)}2t^{p+2}=(1-t)^3\sum_{k<p}\tbinom{k+2}2t^k $$
+
+    The terms of the product are positive: nothing cancels near the cutoff, where the sum is a difference of large
+    numbers.
     """
-    p = power
     t = fraction.clamp(max=1)
-    # Horner's scheme in 1 - t has no cancellation at the cutoff.
-    f = 1 - t**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * t + p * (p + 1) / 2 * t * t)
-    return torch.where(fraction < 1, f, 0)
+    series = torch.zeros_like(t)
+    for k in reversed(range(power)):
+        series = series * t + math.comb(k + 2, 2)
+    return (1 - t) ** 3 * series
 
 
 class DensityNorm(nn.Module):
@@ -33,13 +36,14 @@ class DensityNorm(nn.Module):
        \rho_i=\sum_{j\in\mathcal N(i)}\tanh\!\big(\varphi(r_{ij})^2\big)\,f_{\rm cut}(r_{ij}) $$
 
     $f_{\rm cut}$ is a polynomial that reaches zero at the cutoff with two continuous derivatives, so that energies and
-    forces do not jump when an atom crosses it; :class:`~geonorm.NeighborNorm` does. $\varphi$ is learned from a Bessel
-    basis of the distance: a linear map as in MACE, or a perceptron with one hidden layer. One divisor serves all
-    columns of a node, so that any irreps may be divided. A node without neighbours keeps its features.
+    forces do not jump when an atom crosses it, as they do with :class:`~geonorm.NeighborNorm`. $\varphi$ is learned
+    from the Bessel functions $\sqrt{2/r_c}\,\sin(n\pi r/r_c)/r$: a linear map of them as in MACE, or a perceptron with
+    one hidden layer. One divisor serves all columns of a node, so that any irreps may be divided. A node without
+    neighbours keeps its features.
 
     Args:
         channels: A number of scalar channels, irreps such as ``"32x0e+16x1o"``, or ``Vectors(channels, dim)``.
-        cutoff: The distance from which an edge counts for nothing, in the unit of the distances.
+        cutoff: The distance $r_c$ from which an edge counts for nothing, in the unit of the distances, such as Å.
         num_basis: The number of Bessel functions.
         hidden: The number of hidden units of φ; 0 for MACE's linear map.
         power: The order p of the polynomial.
@@ -50,13 +54,14 @@ class DensityNorm(nn.Module):
     Raises:
         ValueError: If the cutoff is not positive, or a number is out of range.
 
-    Source: Batatia et al. 2023 (arXiv 2401.00096); mace ``RealAgnosticDensityInteractionBlock``.
+    Source: mace ``RealAgnosticDensityInteractionBlock``, of later versions of MACE (Batatia et al. 2022, arXiv
+    2206.07697).
     """
 
     def __init__(
         self,
         channels: Features,
-        cutoff: float,
+        cutoff: float | int,
         num_basis: int = 8,
         hidden: int = 0,
         power: int = 5,
@@ -129,10 +134,10 @@ class DensityNorm(nn.Module):
 
     def phi(self, fraction: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
         """The learned function of the distance over the cutoff."""
-        # A distance of zero has no direction; keep the quotient and its derivatives finite there.
-        t = fraction.clamp(min=1e-6)[:, None]
+        # Finite where it does not matter: at zero, where there is no direction, and beyond the cutoff.
+        t = fraction.clamp(min=1e-6, max=1)[:, None]
         order = torch.arange(1, self.num_basis + 1, dtype=t.dtype, device=t.device)
-        hidden = math.sqrt(2) * torch.sin(torch.pi * order * t) / t
+        hidden = math.sqrt(2) * self.cutoff**-1.5 * torch.sin(torch.pi * order * t) / t
         for number, weight in enumerate(self.weights):
             hidden = torch.nn.functional.silu(hidden) if number else hidden
             hidden = hidden @ weight.to(t.dtype) / math.sqrt(weight.shape[0])

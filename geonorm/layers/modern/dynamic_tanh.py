@@ -58,7 +58,7 @@ class DynamicTanh(nn.Module):
     def __init__(
         self,
         features: Features,
-        alpha: float = 0.5,
+        alpha: float | int = 0.5,
         affine: bool = True,
         *,
         device: torch.device | str | None = None,

@@ -75,8 +75,9 @@ class PerTypeScaleShift(nn.Module):
                 self.register_parameter(name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
-        shifted = torch.tensor([column.trivial for column in self.fields.columns], dtype=torch.bool, device=device)
-        self.register_buffer("_shifted", None if bool(shifted.all()) else shifted, persistent=False)
+        trivial = [column.trivial for column in self.fields.columns]
+        shifted = None if all(trivial) else torch.tensor(trivial, dtype=torch.bool, device=device)
+        self.register_buffer("_shifted", shifted, persistent=False)
 
     @staticmethod
     def _read(name: str, given: Constants) -> list[float] | float | None:
@@ -91,9 +92,9 @@ class PerTypeScaleShift(nn.Module):
     @classmethod
     def from_dataset(
         cls,
-        types: Iterable[Int[Tensor, " nodes"]],
+        types: Iterable[Tensor],
         energies: Sequence[float] | Float[Tensor, " samples"],
-        forces: Iterable[Float[Tensor, "nodes 3"]] | None = None,
+        forces: Iterable[Tensor] | None = None,
         *,
         num_types: int,
         channels: Features = 1,
@@ -132,17 +133,14 @@ class PerTypeScaleShift(nn.Module):
             )
         if missing := (counts.sum(0) == 0).nonzero().flatten().tolist():
             raise ValueError(f"the types {missing} never occur: leave them out of num_types, or add samples with them")
-        inverse = torch.linalg.pinv(counts)
-        if torch.linalg.matrix_rank(counts) < num_types:
+        shifts, rank = _least_squares(counts, energy)
+        if rank < num_types:
             warnings.warn(
                 "the compositions do not determine a shift for each type: the smallest shifts are taken, which are "
                 "right for these compositions only. Energies of isolated atoms are right for all: "
                 "PerTypeScaleShift(channels, scales, shifts)",
                 stacklevel=2,
             )
-        shifts = inverse @ energy
-        # The second step takes back the rounding of the first, which is large next to what is left of the energy.
-        shifts = shifts + inverse @ (energy - counts @ shifts)
         if forces is not None:
             what, scale = "forces", _root_mean_square(forces)
         else:
@@ -171,7 +169,8 @@ class PerTypeScaleShift(nn.Module):
         Args:
             x: Features, ``[nodes, columns]``, such as one energy for each node, ``[nodes, 1]``; or
                 ``[nodes, channels, 3]`` for vectors.
-            types: The type of each node, ``[nodes]``; needed if there are constants per type.
+            types: The type of each node, ``[nodes]``; needed if there are constants per type, and
+                not looked at otherwise.
 
         Returns:
             The features, of the shape of ``x``, and of its dtype unless the layer promotes.
@@ -180,10 +179,10 @@ class PerTypeScaleShift(nn.Module):
             ValueError: If the shapes do not fit, x holds no floating-point numbers, or types are missing.
         """
         given = NodeFeatures.read(x, None, None, self.fields.dim, self.fields.block)
-        if types is not None:
+        if self.num_types is not None:
+            if types is None:
+                raise ValueError("there are constants for each type: pass types, an integer tensor of shape [nodes]")
             check_types(types, given.x.shape[0], self.num_types)
-        elif self.num_types is not None:
-            raise ValueError("there are constants for each type: pass types, an integer tensor of shape [nodes]")
         dtype = accumulation_dtype(x.dtype)
         for constants in (self.scales, self.shifts):
             dtype = dtype if constants is None else torch.promote_types(dtype, constants.dtype)
@@ -210,7 +209,7 @@ class PerTypeScaleShift(nn.Module):
         return f"{self.fields!r}, scales={shown['scales']}, shifts={shown['shifts']}"
 
 
-def _compositions(types: Iterable[Int[Tensor, " nodes"]], num_types: int) -> Float[Tensor, "samples types"]:
+def _compositions(types: Iterable[Tensor], num_types: int) -> Float[Tensor, "samples types"]:
     """How often each type occurs in each sample."""
     rows = []
     for place, of_sample in enumerate(types):
@@ -220,6 +219,17 @@ def _compositions(types: Iterable[Int[Tensor, " nodes"]], num_types: int) -> Flo
         check_types(of_sample.cpu(), of_sample.numel(), num_types)
         rows.append(torch.bincount(of_sample.cpu(), minlength=num_types))
     return torch.stack(rows).double() if rows else torch.zeros(0, num_types, dtype=torch.float64)
+
+
+def _least_squares(
+    counts: Float[Tensor, "samples types"], energy: Float[Tensor, " samples"]
+) -> tuple[Float[Tensor, " types"], int]:
+    """The smallest solution of least squares, and the rank of the matrix."""
+    solution, _, rank, _ = torch.linalg.lstsq(counts, energy[:, None], driver="gelsd")
+    # The second step takes back the rounding of the first, which is large next to what is left of the energy.
+    left = energy[:, None] - counts @ solution
+    solution = solution + torch.linalg.lstsq(counts, left, driver="gelsd").solution
+    return solution[:, 0], int(rank)
 
 
 def _root_mean_square(values: Iterable[Tensor]) -> float:

@@ -54,7 +54,7 @@ class ScaleFactor(nn.Module):
         self.scale_factor.fill_(math.nan)
         self.fitted = False
 
-    def set(self, value: float) -> None:
+    def set(self, value: float | int) -> None:
         """Set the factor.
 
         Args:
@@ -117,14 +117,14 @@ class _Variance:
 
     def __call__(self, factor: ScaleFactor, y: Tensor, reference: Tensor | None) -> None:
         rows, variance = self._of(y)
-        if not rows:
-            return
-        wanted = 1.0 if reference is None else self._of(reference)[1]
-        self.rows, self.output = self.rows + rows, self.output + rows * variance
-        self.reference += rows * wanted
+        known, wanted = (2, 1.0) if reference is None else self._of(reference)
+        if rows and known:
+            self.rows, self.output = self.rows + rows, self.output + rows * variance
+            self.reference += rows * wanted
 
     @staticmethod
     def _of(values: Tensor) -> tuple[int, float]:
+        """Rows and variance; no rows where there are too few for a variance."""
         matrix = values.detach().double().reshape(-1, values.shape[-1])
         if matrix.shape[0] < 2 or not matrix.shape[1]:
             return 0, 0.0
@@ -214,8 +214,8 @@ def fit_scale_factors(
                     call(model, batch)
                 factor._observer = None
                 name = names[factor] or type(factor).__name__
-                found[name] = variance.factor(name)
-                factor.set(found[name])
+                factor.set(variance.factor(name))
+                found[name] = factor.scale_factor.item()
         if not found:
             raise ValueError("the model meets no ScaleFactor: is it the right model, and does call run it?")
     except BaseException:
@@ -230,7 +230,7 @@ def fit_scale_factors(
     return found
 
 
-def load_scale_factors(model: nn.Module, factors: Mapping[str, float] | str | PathLike) -> None:
+def load_scale_factors(model: nn.Module, factors: Mapping[str, float | int | str] | str | PathLike) -> None:
     """Set scale factors by name, from a mapping or a JSON file such as GemNet's ``scaling_factors.json``.
 
     Args:
