@@ -9,10 +9,36 @@ import torch.distributed
 from torch import Tensor, nn
 
 import geonorm as gn
+from geonorm.layers.magnitudes import rescale
 from geonorm.processes import global_sum, several_processes
 
 WIDTH = 5
 IRREPS = "2x0e+1x1o"
+
+
+class Recombined(gn.EvNorm):
+    """EvNorm with its content put back on its direction: one tensor, as the others give."""
+
+    def forward(self, x: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> Tensor:
+        """Content times direction, field by field."""
+        content, direction = super().forward(x, batch, batch_size)
+        return rescale(direction, content, self.fields.runs)
+
+
+class ByType(nn.Module):
+    """A layer of types on a batch whose nodes have one of three types, the second of which never occurs.
+
+    The type follows from the features, so that a node has the same one wherever it is.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """Find the types."""
+        return self.layer(x, 2 * (x[:, 0] > 0.5).long())
+
 
 #: The layers, with learned parameters of every kind.
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -35,6 +61,11 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "centred over the batch, scaled per sample": lambda: gn.Standardize(WIDTH, mean="bx", scale="x"),
     "InstanceNorm": lambda: gn.InstanceNorm(WIDTH, track_running_stats=True),
     "GraphNorm": lambda: gn.GraphNorm(WIDTH),
+    "QuaternionNorm": lambda: gn.QuaternionNorm(IRREPS),
+    "VectorNeuronNorm": lambda: gn.VectorNeuronNorm(IRREPS),
+    "VectorFieldNorm": lambda: gn.VectorFieldNorm(IRREPS),
+    "VectorFieldNorm, centred": lambda: gn.VectorFieldNorm(IRREPS, center_magnitude=True),
+    "EvNorm": lambda: Recombined(IRREPS),
 }
 #: The sizes of the samples of each process: equal, unequal, and none at all.
 SPLITS = {
@@ -96,6 +127,15 @@ def sums(rank: int) -> dict[str, Tensor]:
     return {"total": total.detach(), "first": first.detach(), "second": second.detach()}
 
 
+def factors(rank: int | None) -> dict[str, float]:
+    """The scale factors that are fitted to the batches of one process, or to all."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), gn.ScaleFactor(WIDTH), nn.Tanh(), gn.ScaleFactor(WIDTH)).double()
+    generator = torch.Generator().manual_seed(1)
+    batches = [torch.randn(4 + 3 * k, WIDTH, dtype=torch.float64, generator=generator) for k in range(5)]
+    return gn.fit_scale_factors(model, batches if rank is None else batches[:2] if rank == 0 else batches[2:])
+
+
 def work(rank: int, folder: str) -> None:
     """Run everything in one of two processes and leave the results in a file."""
     torch.set_num_threads(1)
@@ -107,5 +147,5 @@ def work(rank: int, folder: str) -> None:
         timeout=datetime.timedelta(seconds=60),
     )
     results = {(name, split): outcome(name, split, rank) for name in LAYERS for split in SPLITS}
-    torch.save({"layers": results, "sums": sums(rank)}, Path(folder) / f"{rank}.pt")
+    torch.save({"layers": results, "sums": sums(rank), "factors": factors(rank)}, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()

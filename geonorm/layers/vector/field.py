@@ -27,7 +27,7 @@ class VectorFieldNorm(Standardize):
 
     Table 1 leaves this layer out; the survey's text asks for magnitudes of unit standard deviation (the last reading)
     and calls it VarianceNorm (true of the first, on vectors). With irreps the first reading is the BatchNorm of e3nn on
-    every type but 0e.
+    every type but 0e. The last reading divides a field of equal lengths by $\sqrt\varepsilon$ alone.
 
     Args:
         channels: The number of vectors of a node, or irreps such as ``"16x1o"``.
@@ -75,8 +75,9 @@ class VectorFieldNorm(Standardize):
             dtype=dtype,
         )
         self.per_component, self.center_magnitude = per_component, center_magnitude
-        # The variance of the lengths pools rows only: one column for each field.
-        self.length_columns = Fields(self.fields.num_fields).group(Axes("bx")).to(device=device)
+        self.length_columns = None
+        if center_magnitude:
+            self.length_columns = Fields(self.fields.num_fields).group(Axes("bx")).to(device=device)
 
     def forward(
         self,

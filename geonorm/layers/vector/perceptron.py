@@ -51,7 +51,7 @@ class ScalarsAndVectors(nn.Module):
                 f"scalar_channels is {scalar_channels} and channels {channels!r}: give two numbers >= 0, such as "
                 "(16, scalar_channels=32), or irreps alone, such as '32x0e+16x1o'"
             )
-        terms = whole.irreps
+        terms = list(whole.irreps)
         if scalar_channels:
             terms = [(scalar_channels, Fields(1).irreps[0][1]), *terms]
         #: The columns of consecutive irreps, and whether they are scalars.
@@ -104,7 +104,7 @@ class ScalarsAndVectors(nn.Module):
         Raises:
             ValueError: If a pair is given to a layer without scalars, or shapes do not fit.
         """
-        if isinstance(x, tuple):
+        if not isinstance(x, Tensor):
             if self.scalars is None:
                 raise ValueError(
                     f"x is a pair but {self} has no scalars: pass the vectors alone, or build the layer with "
