@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -74,7 +73,7 @@ def replace_other_samples(
 
 
 def column_groups(
-    x: Float[Tensor, "nodes *features"], irreps: str | o3.Irreps | None = None, groups: int | None = None
+    x: Float[Tensor, "nodes *features"], irreps: str | tuple | None = None, groups: int | None = None
 ) -> dict[str, Int[Tensor, " columns"]]:
     """What a parameter can belong to besides samples and nodes: for each name the group of every column.
 
@@ -101,7 +100,7 @@ def pools(
     batch: Int[Tensor, " nodes"] | None,
     per: tuple[str, ...],
     *,
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
     groups: int | None = None,
 ) -> Int[Tensor, "nodes *features"]:
     """Number the entries of a batch: two entries have one number if one parameter belongs to both.

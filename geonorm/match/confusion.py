@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,7 +23,7 @@ def confusions(
     x: Float[Tensor, "nodes *features"],
     batch: Int[Tensor, " nodes"],
     *,
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
     irrelevant: Iterable[Change] = (),
     seed: int = 0,
 ) -> dict[str, float]:
@@ -69,7 +68,7 @@ def confusions(
     return found
 
 
-def _changes(x: Tensor, irreps: str | o3.Irreps | None) -> list[tuple[str, tuple[str, ...]]]:
+def _changes(x: Tensor, irreps: str | tuple | None) -> list[tuple[str, tuple[str, ...]]]:
     """What can be done to one sample, coarse changes first."""
     names = actions.column_groups(x, irreps)
     pers: list[tuple[str, ...]] = [(), *((name,) for name in names), ("node",), *(("node", name) for name in names)]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -58,7 +57,7 @@ def discover(
     matrix: Float[Tensor, "outputs inputs"],
     batch: Int[Tensor, " nodes"],
     *,
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
     groups: int | None = None,
     irrelevant: Iterable[Change] = (),
     readout: bool = False,
@@ -119,7 +118,7 @@ def discover(
 def _inside(
     x: Tensor,
     batch: Tensor,
-    irreps: str | o3.Irreps | None,
+    irreps: str | tuple | None,
     groups: int | None,
     space: Tensor,
     exact: Tensor,
@@ -167,7 +166,7 @@ def _entries(columns: tuple[int, ...], x: Tensor) -> Float[Tensor, "inputs entri
     return directions
 
 
-def _flips(function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str | o3.Irreps | None) -> tuple[str, ...]:
+def _flips(function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str | tuple | None) -> tuple[str, ...]:
     """Finite changes that the output does not show: reversals, and lengths that become their reciprocals.
 
     One for each node and field comes first; it implies all coarser ones, which are then left out.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -97,8 +96,8 @@ def rotation_error(
     batch: Batch = None,
     batch_size: int | None = None,
     *,
-    irreps: str | o3.Irreps | None = None,
-    irreps_out: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
+    irreps_out: str | tuple | None = None,
     level: Level = "sample",
     improper: bool = True,
     training: bool = True,
@@ -184,7 +183,7 @@ def invariance_error(
     *,
     kind: Literal["shift", "scale"],
     per: tuple[str, ...] = (),
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
     groups: int | None = None,
     training: bool = True,
     seed: int = 0,

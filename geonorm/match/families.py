@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,7 +17,7 @@ ANGLE = 1e-2
 
 
 def families(
-    x: Features, batch: Batch, irreps: str | o3.Irreps | None, groups: int | None
+    x: Features, batch: Batch, irreps: str | tuple | None, groups: int | None
 ) -> list[tuple[str, tuple[str, ...], str, Float[Tensor, "inputs directions"]]]:
     """Every family of named directions at x: kind, what a parameter belongs to, name, and an orthonormal basis."""
     columns = actions.column_groups(x, irreps, groups)

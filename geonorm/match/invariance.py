@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -137,7 +136,7 @@ def explain_null_space(
     *,
     training: bool = True,
     tol: float = 1e-4,
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
     groups: int | None = None,
 ) -> Explanation:
     """Name the directions that a layer does not see.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -61,12 +60,14 @@ def rotations_of_nodes(
     return random_rotations(number, improper, seed)[index]
 
 
-def representation(irrep: o3.Irrep, rotations: Float[Tensor, "number 3 3"]) -> Float[Tensor, "number dim dim"]:
+def representation(irrep: tuple, rotations: Float[Tensor, "number 3 3"]) -> Float[Tensor, "number dim dim"]:
     r"""The matrices D with which an irrep transforms, in float64 to the last digits.
 
     They are read off the spherical harmonics, $Y(Rp)=D(R)\,Y(p)$ at fixed points p; the way over Euler angles
     (``Irrep.D_from_matrix``) is right to about seven digits.
     """
+    from e3nn import o3
+
     determinant = torch.linalg.det(rotations).sign()
     proper = rotations * determinant[:, None, None]
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +81,7 @@ def representation(irrep: o3.Irrep, rotations: Float[Tensor, "number 3 3"]) -> F
 def rotate(
     x: Float[Tensor, "nodes *features"],
     rotations: Float[Tensor, "nodes 3 3"],
-    irreps: str | o3.Irreps | None = None,
+    irreps: str | tuple | None = None,
 ) -> Float[Tensor, "nodes *features"]:
     """Act on node features with one orthogonal matrix per node.
 
@@ -107,6 +108,8 @@ def rotate(
                 "for example '8x0e+8x1o'"
             )
         return torch.einsum("nij,ncj->nci", rotations.to(x.dtype), x.reshape(len(x), -1, 3)).reshape(x.shape)
+    from e3nn import o3
+
     irreps = o3.Irreps(irreps)
     if x.ndim != 2 or x.shape[1] != irreps.dim:
         raise ValueError(f"x has shape {list(x.shape)}, expected [nodes, {irreps.dim}] for irreps {irreps}")
