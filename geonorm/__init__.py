@@ -1,6 +1,7 @@
 """Normalization layers for equivariant neural networks, and what they do to symmetry and information."""
 
 from geonorm.axes import Axes, Segments
+from geonorm.layers.fields import Vectors
 from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
 from geonorm.layers.message import MessageNorm
 from geonorm.layers.modern import (
@@ -36,11 +37,15 @@ from geonorm.layers.vector import (
 )
 from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
-from geonorm.table import TABLE1, make
+from geonorm.match import tasks
+from geonorm.match.check import check
+from geonorm.match.network import check_network
+from geonorm.table import AFTER_2022, TABLE1, make
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AFTER_2022",
     "TABLE1",
     "AverageNeighborNorm",
     "Axes",
@@ -82,6 +87,9 @@ __all__ = [
     "VectorFieldNorm",
     "VectorNeuronNorm",
     "VectorPerceptronNorm",
+    "Vectors",
+    "check",
+    "check_network",
     "count_neighbors",
     "fit_scale_factors",
     "load_scale_factors",

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from geonorm.table import geometric, graph, language_and_vision
+from geonorm.table import (
+    after_2022_constants,
+    after_2022_lengths,
+    after_2022_statistics,
+    geometric,
+    graph,
+    language_and_vision,
+)
 from geonorm.table.mapping import Table, UnknownRowError
 from geonorm.table.properties import Invariance, Properties
-from geonorm.table.row import VERDICTS, Row
+from geonorm.table.row import FEATURES, VERDICTS, Row
 
-__all__ = ["TABLE1", "VERDICTS", "Invariance", "Properties", "Row", "Table", "UnknownRowError", "make"]
+__all__ = [
+    "AFTER_2022",
+    "FEATURES",
+    "TABLE1",
+    "VERDICTS",
+    "Invariance",
+    "Properties",
+    "Row",
+    "Table",
+    "UnknownRowError",
+    "make",
+]
 
 #: The 22 rows of Table 1 in the survey's order, and the layer of its Case 3; keys are the survey's row names.
 TABLE1 = Table(
@@ -26,12 +44,21 @@ TABLE1 = Table(
     caption="Normalization layers of Table 1, as printed and as published",
 )
 
+#: What Table 1 does not have and equivariant networks use today: layers from after the survey, and some from before it.
+AFTER_2022 = Table(
+    (*after_2022_statistics.ROWS, *after_2022_lengths.ROWS, *after_2022_constants.ROWS),
+    caption="Normalization layers that Table 1 does not have: from after 2022, and from before where the year says so",
+)
+
+_EVERY_ROW = Table((*TABLE1.values(), *AFTER_2022.values()))
+
 
 def make(name: str, *args: Any, **kwargs: Any) -> Any:
     """Build a normalization layer by name, so that a model can take the name as an option.
 
     Args:
-        name: Row name of Table 1, class name or lower_snake name: ``"GraphNorm"``, ``"graph_norm"``.
+        name: Name of a row of Table 1 or of its continuation, of a variant, or of a class, also in lower_snake:
+            ``"GraphNorm"``, ``"graph_norm"``, ``"EGAN"``, ``"rms_norm"``.
         *args: Arguments of the layer, the number of channels first.
         **kwargs: Keyword arguments of the layer.
 
@@ -41,4 +68,4 @@ def make(name: str, *args: Any, **kwargs: Any) -> Any:
     Raises:
         UnknownRowError: If no row has the name; the message gives the nearest ones.
     """
-    return TABLE1.make(name, *args, **kwargs)
+    return _EVERY_ROW.make(name, *args, **kwargs)

@@ -15,6 +15,7 @@ _PLURAL = {
     "field": "fields",
     "type": "types",
     "component": "components",
+    "kind": "kinds of nodes",
 }
 
 
@@ -31,7 +32,8 @@ class Invariance:
         kind: ``"shift"``, ``"scale"`` or ``"shift of lengths"``, or in words what else is lost.
         per: What each parameter belongs to: ``"sample"``, ``"node"``, ``"channel"`` (a column), ``"group"`` (of
             channels), ``"field"`` (an irrep copy: one vector channel), ``"type"`` (of irreps), ``"component"`` (of a
-            type); a node belongs to one sample. Empty: one parameter for the whole batch (or weight).
+            type), ``"kind"`` (of node: all nodes of one type); a node belongs to one sample. Empty: one parameter for
+            the whole batch (or weight).
         of: What is changed: ``"features"``, ``"messages"`` or ``"weights"``.
         on: Which features: ``"all"``, ``"scalars"`` (type 0e) or ``"non-scalars"``.
         number: How many parameters each has; more than one where a direction is lost.
@@ -60,7 +62,7 @@ class Invariance:
 
     def count(self, **sizes: int) -> int:
         """The number of parameters in a batch of the given sizes (``samples``, ``nodes``, ``channels``, …)."""
-        return self.number * math.prod(sizes[_PLURAL[thing]] for thing in self.per)
+        return self.number * math.prod(sizes[_PLURAL[thing].split()[0]] for thing in self.per)
 
 
 def sizes_of(features: Features, on: str = "all") -> dict[str, int]:

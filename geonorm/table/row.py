@@ -52,7 +52,8 @@ class Row:
         mean: The axes over which a mean is subtracted, or ``None``.
         scale: The axes over which the divisor is pooled, or ``None``.
         statistic: How the divisor is formed: ``"residual"`` (of what the subtraction left), ``"rms"``, ``"own"`` (about
-            its own mean), ``"range"`` (from the smallest to the largest, which is what is subtracted), or ``None``.
+            its own mean), ``"range"`` (from the smallest to the largest, which is what is subtracted), ``"squash"`` (a
+            fixed function of every length), or ``None``.
         grouped: The channel axis is pooled within groups of channels.
         centred: What the mean is subtracted from: ``"all"`` features, or ``"scalars"`` (type 0e) only.
         of_lengths: Mean and divisor are those of the lengths of vectors, not of their components.
@@ -156,6 +157,7 @@ class Row:
         channels: int,
         features: Features | None = None,
         groups: int = 1,
+        kinds: int = 1,
         of: str = "features",
         training: bool = True,
     ) -> int:
@@ -170,6 +172,7 @@ class Row:
             channels: Number of channels: scalars or naive columns, vectors, or irreps of each type (0e, 1o and 2e).
             features: Other features than ``channels`` of those that the row is declared on, for example irreps.
             groups: Number of groups of channels.
+            kinds: Number of types of nodes.
             of: Which input is varied: ``"features"``, ``"messages"`` or ``"weights"``.
             training: Training mode; in evaluation mode stored statistics are constants and nothing is removed.
 
@@ -179,7 +182,7 @@ class Row:
         if self.running and not training:
             return 0
         features = measured_on(self.features, channels) if features is None else features
-        given = {"samples": samples, "nodes": nodes, "groups": groups}
+        given = {"samples": samples, "nodes": nodes, "groups": groups, "kinds": kinds}
         return sum(
             each.count(**given, **sizes_of(features, each.on)) for each in self.properties.invariances if each.of == of
         )
