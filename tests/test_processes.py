@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed
 from layers.peers import assert_equal
-from two_processes import CALLS, LAYERS, SPLITS, outcome, work
+from two_processes import CALLS, LAYERS, SPLITS, factors, outcome, work
 
 from geonorm.processes import global_sum, several_processes
 
@@ -54,6 +54,12 @@ def test_the_gradient_of_a_sum_over_processes_is_again_one(results):
         assert_equal(result["sums"]["total"], total)
         assert_equal(result["sums"]["first"], 6 * total)
         assert_equal(result["sums"]["second"], torch.full_like(total, 12.0))
+
+
+def test_scale_factors_are_fitted_to_the_batches_of_all_processes(results):
+    first, second = (result["factors"] for result in results)
+    assert first == second
+    assert first == pytest.approx(factors(None), rel=1e-12)
 
 
 def test_one_process_adds_nothing():

@@ -19,6 +19,8 @@ COLUMNS = 6
 EPS = 0.1
 
 ROWS = ("node", "sample", "batch")
+#: Types are numbered like samples, but their pools reach over all processes.
+ROWS_AND_TYPES = (*ROWS, "type")
 #: Groups of columns: each its own, all together, groups of equal and of different sizes, and columns left out.
 PARTITIONS = {
     "each": (0, 1, 2, 3, 4, 5),
@@ -50,7 +52,7 @@ class Statistic:
     def average(self, values: Tensor, batch: Tensor) -> Tensor:
         """The weighted mean over the pool of every entry; zero for columns that are left out."""
         nodes = len(batch)
-        row = {"node": torch.arange(nodes), "sample": batch, "batch": torch.zeros_like(batch)}[self.rows]
+        row = {"node": torch.arange(nodes), "sample": batch, "type": batch, "batch": torch.zeros_like(batch)}[self.rows]
         names = list(dict.fromkeys(self.keys))
         column = torch.tensor([names.index(key) for key in self.keys])
         number = (row[:, None] * len(names) + column).flatten()
@@ -140,5 +142,6 @@ def every_case(statistic: str, mean_rows: str | None, scale_rows: str | None) ->
 
 def every_choice_of_rows() -> list[tuple[str, str | None, str | None]]:
     """Statistic, rows of the mean, rows of the scale; without a scale the statistic does not matter."""
-    choices = [(statistic, *rows) for statistic in ("rms", "residual", "own") for rows in product((None, *ROWS), ROWS)]
-    return choices + [("rms", rows, None) for rows in (None, *ROWS)]
+    rows = [*product((None, *ROWS), ROWS), (None, "type"), ("type", "type")]
+    choices = [(statistic, *chosen) for statistic in ("rms", "residual", "own") for chosen in rows]
+    return choices + [("rms", chosen, None) for chosen in (None, *ROWS_AND_TYPES)]

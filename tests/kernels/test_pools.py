@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from kernels.oracle import BATCH, COLUMNS, LEFT_OUT, NODES, PARTITIONS, ROWS, SAMPLES, Statistic
+from kernels.oracle import BATCH, COLUMNS, LEFT_OUT, NODES, PARTITIONS, ROWS_AND_TYPES, SAMPLES, Statistic
 
 from geonorm.axes import Segments
 from geonorm.kernels.pools import Columns, Pool
 
-every_rows = pytest.mark.parametrize("rows", ROWS)
+every_rows = pytest.mark.parametrize("rows", ROWS_AND_TYPES)
 every_partition = pytest.mark.parametrize(
     "keys",
     [
@@ -77,11 +77,23 @@ def test_divisors_weigh_the_columns_of_a_pool(rows, keys):
         torch.testing.assert_close(given, statistic.average(x, BATCH), rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize(("rows", "held"), [("node", [1]), ("sample", [3, 0, 1, 4]), ("batch", [8])])
+@pytest.mark.parametrize(
+    ("rows", "held"), [("node", [1]), ("sample", [3, 0, 1, 4]), ("type", [3, 0, 1, 4]), ("batch", [8])]
+)
 def test_a_pool_knows_its_number_of_rows_and_never_divides_by_zero(rows, held):
     pool = Statistic(rows, PARTITIONS["each"]).pool(torch.randn(NODES, COLUMNS), BATCH, SAMPLES)
     assert pool.rows_held.flatten().tolist() == held
     assert pool.count.flatten().tolist() == [max(number, 1) for number in held]
+    # One process holds all of them.
+    assert pool.count_here(torch.randn(NODES, COLUMNS)).clamp(min=1).tolist() == pool.count.tolist()
+
+
+def test_pools_that_reach_over_processes_are_never_standardized_in_parts():
+    x = torch.randn(NODES, COLUMNS)
+    for rows, parts in (("node", True), ("sample", True), ("type", False), ("batch", False)):
+        segments = Segments(BATCH.sort().values, SAMPLES, NODES)
+        pool = Pool.build(rows, plain(PARTITIONS["each"]), x, segments)
+        assert bool(pool.borders(2, NODES)) is parts
 
 
 @every_rows
