@@ -37,7 +37,7 @@ from geonorm.layers.vector import (
 )
 from geonorm.layers.vision import BatchNorm, FilterResponseNorm, GroupNorm, InstanceNorm, LayerNorm, VarianceNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
-from geonorm.match import tasks
+from geonorm.match import tasks as tasks
 from geonorm.match.check import check
 from geonorm.match.network import check_network
 from geonorm.table import AFTER_2022, TABLE1, make

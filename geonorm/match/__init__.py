@@ -5,6 +5,7 @@ Every function takes any callable or module that is called as ``layer(x, batch, 
 """
 
 from geonorm.match.actions import permute_nodes, permute_samples, pools, replace_other_samples, scale, shift
+from geonorm.match.check import check
 from geonorm.match.errors import (
     invariance_error,
     node_permutation_error,
@@ -22,11 +23,20 @@ from geonorm.match.invariance import (
     null_space_dimension,
 )
 from geonorm.match.jacobian import cross_sample_influence, jacobian, sample_influence
+from geonorm.match.network import NetworkReport, check_network
+from geonorm.match.report import MatchReport
 from geonorm.match.rotations import random_rotations, rotate
+from geonorm.match.tasks import Change, Task
 
 __all__ = [
+    "Change",
     "Explanation",
+    "MatchReport",
+    "NetworkReport",
     "NullSpace",
+    "Task",
+    "check",
+    "check_network",
     "cross_sample_influence",
     "explain_null_space",
     "frozen",

@@ -121,7 +121,7 @@ def check_network(
         model: The network.
         data: A batch of two samples or more: a mapping of tensors by name, or a ``torch_geometric`` batch.
         task: What the target respects.
-        kinds: What the entries are, where name and shape do not tell (:data:`geonorm.match.graphs.KINDS`, or irreps).
+        kinds: What the entries are, where name and shape do not tell (``geonorm.match.graphs.KINDS``, or irreps).
         outputs: Irreps of the outputs by name, where they rotate and are not called forces; ``"output"`` where the
             network returns one tensor.
         call: How to run the network on the entries; without it they are passed by name, as one mapping, or as the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +167,8 @@ class MatchReport:
         return "\n".join([verdict, *(f"  {heading.ljust(width)}  {text}" for heading, text in rest)])
 
     def _repr_html_(self) -> str:
+        import html
+
         (_, verdict), *rest = self.lines()
         lines = "".join(
             f'<tr><th scope="row" style="text-align: left">{heading}</th>'

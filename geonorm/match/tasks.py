@@ -61,7 +61,7 @@ class Task:
 
     Args:
         name: The name of the task.
-        respects: Some of :data:`SYMMETRIES`: condition 1 of Definition 3 asks a layer for these.
+        respects: Some of ``geonorm.match.tasks.SYMMETRIES``: condition 1 of Definition 3 asks a layer for these.
         irrelevant: Changes of the features under which the target stays the same, such as ``"shift per sample"``. An
             invariance that is not among them is one that the task does not respect: condition 2.
         about: The target in one sentence.

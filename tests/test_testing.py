@@ -1,0 +1,85 @@
+"""What users inherit in their own test suites, inherited here, and seen to fail."""
+
+import pytest
+import torch
+from match.broken import unit_vectors
+from match.networks import Network, molecules
+from torch import Tensor, nn
+
+import geonorm as gn
+from geonorm.match.tasks import SET_REGRESSION
+from geonorm.testing import LayerTests, NetworkTests, assert_geometric_match
+
+
+class TestConstant(LayerTests):
+    inputs = "4x0e+4x1o"
+
+    def make(self) -> nn.Module:
+        return gn.AverageNeighborNorm("4x0e+4x1o", 12.0)
+
+
+class TestSetNorm(LayerTests):
+    inputs = 6
+    task = SET_REGRESSION
+    allow = ("shift per sample", "scale per sample")
+
+    def make(self) -> nn.Module:
+        return gn.SetNorm(6)
+
+
+class TestVectorLayer(LayerTests):
+    inputs = gn.Vectors(3)
+    allow = ("scale per node",)
+
+    def make(self) -> nn.Module:
+        return gn.VectorPerceptronNorm(3)
+
+
+class TestNetwork(NetworkTests):
+    def make(self) -> nn.Module:
+        return Network(nn.Identity())
+
+    def data(self) -> dict[str, Tensor]:
+        return molecules()
+
+
+def test_the_assertion_fails_with_the_whole_report() -> None:
+    with pytest.raises(AssertionError, match=r"not allowed: scale per \(node, field\)\nunit_vectors on 4x1o is not a"):
+        assert_geometric_match(unit_vectors, "4x1o")
+    report = assert_geometric_match(unit_vectors, "4x1o", allow=["scale per (node, field)"])
+    assert report.level == "node"
+
+
+@pytest.mark.parametrize("test", [name for name in vars(LayerTests) if name.startswith("test_")])
+def test_every_inherited_test_can_fail(test: str) -> None:
+    class Wrong(LayerTests):
+        inputs = "4x1o"
+
+        def make(self):
+            # Not equivariant; a derivative that autograd is not told of; 0 / 0 at zero vectors.
+            def layer(x: Tensor) -> Tensor:
+                y = unit_vectors(x)
+                return torch.cat([y[:, :1].detach() * x[:, 1:2], y[:, 1:]], 1)
+
+            return layer
+
+    with pytest.raises((AssertionError, RuntimeError)):
+        getattr(Wrong(), test)()
+
+
+def test_a_network_that_couples_samples_fails() -> None:
+    class Coupled(TestNetwork):
+        def make(self) -> nn.Module:
+            return Network(gn.BatchNorm(16))
+
+    with pytest.raises(AssertionError, match="not allowed: sample independence"):
+        Coupled().test_is_a_geometric_match()
+
+
+def test_what_has_to_be_said_is_asked_for() -> None:
+    with pytest.raises(NotImplementedError, match="say how to make the layer"):
+        LayerTests().make()
+    with pytest.raises(NotImplementedError, match="say how to make the network"):
+        NetworkTests().make()
+    with pytest.raises(NotImplementedError, match="give a batch"):
+        NetworkTests().data()
