@@ -18,10 +18,11 @@ def vectors(nodes: int = NODES, channels: int = CHANNELS, dim: int = 3, dtype: t
 
 
 def rotations(nodes: int = NODES, dim: int = 3) -> Tensor:
-    """An orthogonal matrix for each node, about half of them with a reflection, ``[nodes, dim, dim]``."""
-    q, r = torch.linalg.qr(torch.randn(nodes, dim, dim, dtype=torch.float64))
-    matrices = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]
-    assert nodes < 8 or 0 < (matrices.det() < 0).sum() < nodes, "rotations and reflections should both occur"
+    """An orthogonal matrix for each node, every other one with a reflection, ``[nodes, dim, dim]``."""
+    matrices, _ = torch.linalg.qr(torch.randn(nodes, dim, dim, dtype=torch.float64))
+    wanted = torch.ones(nodes, dtype=torch.float64)
+    wanted[::2] = -1
+    matrices[:, :, 0] *= (wanted * matrices.det())[:, None]
     return matrices
 
 
