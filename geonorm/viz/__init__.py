@@ -8,19 +8,23 @@ from geonorm.viz.charts import alt_bars, alt_lines, bars, lines
 from geonorm.viz.cube import alt_axes_cube, alt_weight_grid, axes_cube, weight_grid
 from geonorm.viz.style import COLORS, figure, show, use_style
 from geonorm.viz.tables import TextTable
+from geonorm.viz.timeline import Stop, alt_timeline, timeline
 
 __all__ = [
     "COLORS",
+    "Stop",
     "TextTable",
     "alt_axes_cube",
     "alt_bars",
     "alt_lines",
+    "alt_timeline",
     "alt_weight_grid",
     "axes_cube",
     "bars",
     "figure",
     "lines",
     "show",
+    "timeline",
     "use_style",
     "weight_grid",
 ]
