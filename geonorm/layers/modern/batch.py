@@ -66,7 +66,7 @@ class EquivariantBatchNorm(Standardize):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Load the state of e3nn's layer too: it counts no batches, and has empty tensors where there is no 0e."""
-        absent = (name for name in ("running_mean", "bias") if getattr(self, name) is None)
+        absent = (name for name in ("running_mean", "bias") if getattr(self, name, None) is None)
         empty = {f"{prefix}{name}" for name in absent if state_dict.get(f"{prefix}{name}", torch.ones(1)).numel() == 0}
         state = {name: value for name, value in state_dict.items() if name not in empty}
         if self.track_running_stats and f"{prefix}running_var" in state:
