@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from e3nn import o3
 from layers.peers import (
     SIZES,
     Peer,
@@ -12,11 +13,13 @@ from layers.peers import (
     mean_of_sample,
     ragged_batch,
     randomize,
+    refused,
 )
 from torch import Tensor
 from torch_geometric.nn import norm as pyg
 
 import geonorm as gn
+from geonorm.layers.fields import Vectors
 
 CHANNELS = 6
 NODES = sum(SIZES)
@@ -206,3 +209,54 @@ def test_constant_features_have_a_defined_result(layer: torch.nn.Module, expecte
     for value in (0.0, 1.7, -3e4):
         x = torch.full((5, 4), value, dtype=torch.float64)
         assert_equal(layer(x), expected(value, layer).expand(5, 4), f"{value}")
+
+
+# Irreps and vectors: the layers that treat all columns alike
+
+
+IRREPS = "2x0e+1x0o+2x1o+1x2e"
+ROWS = {
+    "PairNorm": lambda features: gn.PairNorm(features, 3.0),
+    "PairNorm of single rows": lambda features: gn.PairNorm(features, scale_individually=True),
+    "MeanSubtractionNorm": gn.MeanSubtractionNorm,
+    "GraphSizeNorm": gn.GraphSizeNorm,
+}
+every_row = pytest.mark.parametrize("build", ROWS.values(), ids=ROWS)
+
+
+@every_row
+@sorted_or_not
+def test_of_irreps_and_vectors_a_row_is_the_layer_on_its_columns(build, shuffled: bool) -> None:
+    batch = ragged_batch(shuffled=shuffled)
+    x, vectors = features(NODES, 14), features(NODES, 12)
+    naive = build(12)
+    pairs = [(build(IRREPS), x, build(14)(x, batch)), (build(Vectors(4)), vectors, naive(vectors, batch))]
+    for layer, given, expected in pairs:
+        assert_equal(layer(given, batch, NUM_SAMPLES), expected)
+    layer = build("4x1o")
+    assert_equal(layer(vectors.view(NODES, 4, 3), batch), naive(vectors, batch).view(NODES, 4, 3))
+    assert_equal(build(Vectors(6, 2))(vectors.view(NODES, 6, 2), batch), naive(vectors, batch).view(NODES, 6, 2))
+    assert_equal(layer(vectors.view(1, NODES, 4, 3)), naive(vectors).view(1, NODES, 4, 3))
+
+
+@every_row
+def test_of_irreps_every_sample_may_be_rotated_and_inverted_by_itself(build) -> None:
+    x, batch, layer = features(NODES, 14), ragged_batch(), build(IRREPS)
+    matrices = o3.rand_matrix(NUM_SAMPLES, dtype=torch.float64) * torch.tensor([1, -1, 1, -1, 1])[:, None, None]
+    turn = o3.Irreps(IRREPS).D_from_matrix(matrices)[batch]
+    assert_equal(
+        layer(torch.einsum("nij,nj->ni", turn, x), batch), torch.einsum("nij,nj->ni", turn, layer(x, batch)), "turned"
+    )
+
+
+def test_the_representation_says_which_features_a_row_takes() -> None:
+    assert repr(gn.PairNorm("2x0e+1x1o")) == "PairNorm('2x0e+1x1o', scale=1.0)"
+    assert repr(gn.MeanSubtractionNorm(Vectors(4))) == "MeanSubtractionNorm(Vectors(channels=4, dim=3))"
+    assert repr(gn.GraphSizeNorm("4x1o")) == "GraphSizeNorm('4x1o')"
+
+
+@pytest.mark.parametrize(("build", "way_out"), [(gn.GraphNorm, "EquivariantGraphNorm"), (gn.SetNorm, "scale='xvm'")])
+@pytest.mark.parametrize("given", ["4x0e+2x1o", Vectors(4)], ids=str)
+def test_rows_that_stretch_vectors_name_the_layer_for_features_that_rotate(build, way_out: str, given) -> None:
+    with refused(rf"(?s)not equivariant.*\(S\).*\n\(.*{way_out}.* is this layer for features that rotate"):
+        build(given)

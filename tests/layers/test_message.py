@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.nn import norm as pyg
 
 import geonorm as gn
+from geonorm.layers.fields import Vectors
 
 CHANNELS, NODES = 6, 9
 
@@ -86,3 +87,19 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         layer(torch.randn(9, 5), torch.randn(9, 5))
     with refused(r"message has dtype torch.int64, expected a floating-point type: convert it with message.float\(\)"):
         layer(torch.randn(9, 6), torch.ones(9, 6, dtype=torch.long))
+
+
+def test_of_irreps_and_vectors_it_is_the_layer_on_their_columns_and_every_node_may_be_rotated_by_itself() -> None:
+    x, message = features(NODES, 12), features(NODES, 12)
+    expected = gn.MessageNorm(12)(x, message)
+    assert_equal(gn.MessageNorm("3x0e+3x1o")(x, message), expected)
+    for layer in (gn.MessageNorm(Vectors(4)), gn.MessageNorm("4x1o")):
+        assert_equal(layer(x, message), expected)
+        split = [value.view(NODES, 4, 3) for value in (x, message)]
+        assert_equal(layer(*split), expected.view(NODES, 4, 3))
+        turn = torch.linalg.qr(torch.randn(NODES, 3, 3, dtype=torch.float64)).Q
+        turned = [torch.einsum("nij,ncj->nci", turn, value) for value in split]
+        assert_equal(layer(*turned), torch.einsum("nij,ncj->nci", turn, layer(*split)))
+    assert repr(gn.MessageNorm("3x0e+3x1o")) == "MessageNorm('3x0e+3x1o', learn_scale=False)"
+    with refused(r"x has shape \[9, 3, 4\] and message \[9, 3, 4\], expected both \[nodes, 12\]"):
+        layer(torch.randn(9, 3, 4), torch.randn(9, 3, 4))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.nn import MeanAggregation, SumAggregation
 
 import geonorm as gn
+from geonorm.layers.fields import Vectors
 
 CHANNELS, NODES = 4, 6
 
@@ -177,3 +178,35 @@ def test_features_and_types_that_do_not_fit_are_refused() -> None:
         one(x, types)
     with refused(r"types have shape \[5\], expected \[6\]"):
         each(x, types[:5])
+
+
+# Irreps and vectors
+
+
+COUNTS, TYPES = gn.count_neighbors(RECEIVERS, NODES), torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("build", "others"),
+    [
+        (gn.NeighborNorm, (COUNTS,)),
+        (lambda features: gn.AverageNeighborNorm(features, 12.25), ()),
+        (lambda features: gn.AverageNeighborNorm(features, [4.0, 9.0]), (TYPES,)),
+    ],
+    ids=["own count", "average", "average per type"],
+)
+def test_of_irreps_and_vectors_it_is_the_layer_on_their_columns(build, others: tuple[Tensor, ...]) -> None:
+    x = features(NODES, 12)
+    expected = build(12)(x, *others)
+    for given in ("3x0e+3x1o", "4x1o", Vectors(4), Vectors(6, 2)):
+        assert_equal(build(given)(x, *others), expected)
+    assert_equal(build(Vectors(4))(x.view(NODES, 4, 3), *others), expected.view(NODES, 4, 3))
+    assert_equal(build("4x1o")(x.view(NODES, 4, 3), *others), expected.view(NODES, 4, 3))
+    with refused(r"x has shape \[6, 3, 4\].*expected \[nodes, 12\]"):
+        build("4x1o")(x.view(NODES, 3, 4), *others)
+    assert repr(build("4x1o")).startswith(f"{type(build(1)).__name__}('4x1o'")
+
+
+def test_the_average_of_a_data_set_is_there_for_vectors_too() -> None:
+    layer = gn.AverageNeighborNorm.from_dataset("2x1o", (sample[:2] for sample in DATASET), power=1.0)
+    assert_equal(layer(torch.ones(2, 2, 3)), torch.full((2, 2, 3), 9 / 13), tolerance=1e-6)

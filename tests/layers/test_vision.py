@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
 import geonorm as gn
+from geonorm.layers.fields import Vectors
 
 CHANNELS = 6
 NODES = sum(SIZES)
@@ -399,3 +400,58 @@ def test_constant_features_have_a_defined_result(layer: nn.Module, expected) -> 
     for value in (0.0, 1.7, -3e4):
         x = torch.full((5, 4), value, dtype=torch.float64)
         assert_equal(layer(x), expected(value, layer.weight, layer.bias).expand(5, 4))
+
+
+# Features that rotate
+
+
+@pytest.mark.parametrize(
+    ("layer", "way_out", "instead"),
+    [
+        (gn.BatchNorm, "EquivariantBatchNorm", gn.EquivariantBatchNorm),
+        (
+            gn.LayerNorm,
+            r"EquivariantLayerNorm .* per node .*, Standardize\(features, mean='xv', scale='xvm'\) per graph",
+            lambda features: gn.Standardize(features, mean="xv", scale="xvm"),
+        ),
+        (lambda features: gn.LayerNorm(features, mode="node"), "EquivariantLayerNorm", gn.EquivariantLayerNorm),
+        (
+            lambda features: gn.InstanceNorm(features, affine=True),
+            "EquivariantInstanceNorm",
+            gn.EquivariantInstanceNorm,
+        ),
+        (
+            lambda features: gn.GroupNorm(features, 2),
+            r"Standardize\(features, mean='xv', scale='xvm', channel_groups=...\)",
+            lambda features: gn.Standardize(features, mean="xv", scale="xvm", channel_groups=2),
+        ),
+        (
+            lambda features: gn.FilterResponseNorm(features, threshold=False),
+            r"Standardize\(features, mean=None, scale='xm', statistic='rms'\)",
+            lambda features: gn.Standardize(features, mean=None, scale="xm", statistic="rms", eps=1e-6),
+        ),
+        (
+            lambda features: gn.VarianceNorm(features, statistic="rms"),
+            r"VectorFieldNorm .*, Standardize\(features, mean=None, scale='bxm', statistic='rms'\)",
+            lambda features: gn.Standardize(features, mean=None, scale="bxm", statistic="rms"),
+        ),
+    ],
+    ids=[
+        "BatchNorm",
+        "LayerNorm",
+        "LayerNorm of a node",
+        "InstanceNorm",
+        "GroupNorm",
+        "FilterResponseNorm",
+        "VarianceNorm",
+    ],
+)
+def test_the_error_names_the_layer_for_features_that_rotate_which_is_the_same_on_scalars(
+    layer, way_out: str, instead
+) -> None:
+    for features_that_rotate in ("4x0e+2x1o", Vectors(4)):
+        with refused(rf"(?s)not equivariant on .*\(S\).*\n\({way_out}"):
+            layer(features_that_rotate)
+        instead(features_that_rotate)
+    x, batch = features(NODES, 6), ragged_batch()
+    assert_equal(instead(6)(x, batch), layer(6)(x, batch))
