@@ -133,8 +133,9 @@ class PerTypeScaleShift(nn.Module):
             )
         if missing := (counts.sum(0) == 0).nonzero().flatten().tolist():
             raise ValueError(f"the types {missing} never occur: leave them out of num_types, or add samples with them")
-        shifts, rank = _least_squares(counts, energy)
-        if rank < num_types:
+        shifts, _, rank, _ = torch.linalg.lstsq(counts, energy[:, None], driver="gelsd")  # the smallest solution
+        shifts = shifts[:, 0]
+        if int(rank) < num_types:
             warnings.warn(
                 "the compositions do not determine a shift for each type: the smallest shifts are taken, which are "
                 "right for these compositions only. Energies of isolated atoms are right for all: "
@@ -219,17 +220,6 @@ def _compositions(types: Iterable[Tensor], num_types: int) -> Float[Tensor, "sam
         check_types(of_sample.cpu(), of_sample.numel(), num_types)
         rows.append(torch.bincount(of_sample.cpu(), minlength=num_types))
     return torch.stack(rows).double() if rows else torch.zeros(0, num_types, dtype=torch.float64)
-
-
-def _least_squares(
-    counts: Float[Tensor, "samples types"], energy: Float[Tensor, " samples"]
-) -> tuple[Float[Tensor, " types"], int]:
-    """The smallest solution of least squares, and the rank of the matrix."""
-    solution, _, rank, _ = torch.linalg.lstsq(counts, energy[:, None], driver="gelsd")
-    # The second step takes back the rounding of the first, which is large next to what is left of the energy.
-    left = energy[:, None] - counts @ solution
-    solution = solution + torch.linalg.lstsq(counts, left, driver="gelsd").solution
-    return solution[:, 0], int(rank)
 
 
 def _root_mean_square(values: Iterable[Tensor]) -> float:
