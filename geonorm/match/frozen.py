@@ -40,7 +40,7 @@ def frozen(layer: Callable[..., Tensor], training: bool = True) -> Function:
         module = deepcopy(layer).double().train(training)
         buffers = dict(module.named_buffers())
 
-        def function(*arguments: Tensor | int | None) -> Tensor:
+        def function(*arguments: Tensor | int | None) -> object:
             fresh = {name: buffer.clone() for name, buffer in buffers.items()}
             return torch.func.functional_call(module, fresh, arguments)
 

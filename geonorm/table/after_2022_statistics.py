@@ -167,8 +167,8 @@ ROWS = (
         community="molecules",
         paper="liao2024equiformerv2",
         code="code_equiformer_v2",
-        published=r"\gamma\odot\frac{\mathcal "
-        r"A-\mu_{\{v\}}^{0e}}{\sqrt{\mathrm{RMS}^2_S+\varepsilon}}+\beta^{0e},\quad S=\{v\}\text{ of }0e,\ \{v,t,m\}\text{ of the rest}",
+        published=r"\gamma\odot\frac{\mathcal A-\mu_{\{v\}}^{0e}}{\sqrt{\mathrm{RMS}^2_S+\varepsilon}}+\beta^{0e},\ "
+        r"S=\{v\}\text{ of }0e,\ \{v,t,m\}\text{ of the rest}",
         verdict="unlisted",
         note="LayerNorm of the scalars, and one divisor for everything that rotates, in which the types count equally: "
         "their relative size is kept.",

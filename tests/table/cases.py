@@ -1,68 +1,117 @@
-"""Every row of the table as a function of one feature matrix, so that the measurements of geonorm.match apply."""
+"""Every row of the tables as a function of one feature tensor, so that the measurements of geonorm.match apply."""
 
 import inspect
 
 import torch
+from table.rows import CHANNELS, fields_of
 from torch import Tensor, nn
 
+from geonorm.layers.fields import Features, Fields
 from geonorm.table import Row
 
-CHANNELS, SIZES = 12, (4, 5)
+SIZES = (3, 4)
 NODES = sum(SIZES)
 BATCH = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
-VECTORS = f"{CHANNELS // 3}x1o"
+#: Options that let a layer act on the flattened map of vectors, or without an error of its own.
+WEIGHT_OPTIONS = {"SpectralNorm": {"n_power_iterations": 500}, "ScaledWeight": {"allow_illegal": True}}
 
 
-def build(row: Row, **options) -> nn.Module:
+def build(row: Row, features: Features | None = None, **options) -> nn.Module:
     """The layer of a row with an ε that is negligible, on a weight that mixes whole vectors if it acts on weights."""
     torch.manual_seed(0)
+    channels = CHANNELS[row.features]
     if row.acts_on == "weights":
-        linear = nn.Linear(CHANNELS, CHANNELS, bias=False, dtype=torch.float64)
+        linear = nn.Linear(channels, channels, bias=False, dtype=torch.float64)
         with torch.no_grad():
-            linear.weight.copy_(torch.kron(torch.randn(CHANNELS // 3, CHANNELS // 3), torch.eye(3)))
-        further = {"SpectralNorm": {"n_power_iterations": 500}, "ScaledWeight": {"allow_illegal": True}}
-        return row.make(linear, **further.get(row.name, {}))
+            linear.weight.copy_(torch.kron(torch.randn(channels // 3, channels // 3), torch.eye(3)))
+        return row.make(linear, **WEIGHT_OPTIONS.get(row.name, {}))
     options = {**row.needs, **options}
-    if "eps" in inspect.signature(row.layer).parameters:
-        options.setdefault("eps", 1e-14)
-    layer = row.make(CHANNELS, dtype=torch.float64, **options)
-    if row.name == "FilterResponseNorm":
-        # What is declared holds where the threshold does not cut.
-        nn.init.constant_(layer.threshold, -100.0)
+    for name in {"eps", "vector_eps"} & inspect.signature(row.layer).parameters.keys():
+        options.setdefault(name, 1e-14)
+    features = fields_of(row) if features is None else features
+    # A tensor of rank two is no vector of nine components to its layer.
+    layer = row.make(channels if row.features == "tensors" else features, dtype=torch.float64, **options)
     if row.name == "DiffGroupNorm":
         layer.lamda = 1.0
+    if row.name == "ScaleFactor":
+        layer.set(0.7)
     return layer
 
 
-class Columns(nn.Module):
+def open_thresholds(row: Row, layer: nn.Module) -> None:
+    """What is declared to be removed holds where no threshold cuts."""
+    if row.name == "FilterResponseNorm":
+        nn.init.constant_(layer.threshold, -100.0)
+    if row.name == "NormSE3":
+        nn.init.constant_(layer.bias, 100.0)
+
+
+class TwoInputs(nn.Module):
     """A layer with a second input, read from further columns of the first."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, name: str, layer: nn.Module, columns: int) -> None:
         super().__init__()
-        self.layer, self.name = build(row), row.name
+        self.layer, self.name, self.columns = layer, name, columns
 
-    def forward(self, x: Tensor) -> Tensor:
-        features, further = x[:, :CHANNELS], x[:, CHANNELS:]
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        features, further = x[:, : self.columns], x[:, self.columns :]
         if self.name == "MessageNorm":
             # The convolution adds the message to the features; alone it is no function of all features.
             return features + self.layer(features, further)
-        return self.layer(features, further[:, 0])
+        if self.name == "DensityNorm":
+            senders, receivers = torch.nonzero((batch[:, None] == batch).fill_diagonal_(False), as_tuple=True)
+            distances = (further[senders] - further[receivers]).norm(dim=1)
+            return self.layer(features, distances, receivers)
+        return self.layer(features, further[:, 0] if self.name == "SchNet" else further[:, 0].long())
+
+
+def further_columns(row: Row) -> tuple[Tensor, str]:
+    """The second input of a layer, and what its columns are: the places of nodes do not rotate here, x alone does."""
+    if row.name == "MessageNorm":
+        return torch.randn(NODES, CHANNELS["scalars"], dtype=torch.float64), f"+{CHANNELS['scalars'] // 3}x1o"
+    if row.name == "SchNet":
+        return torch.randint(1, 6, (NODES, 1)).double(), "+1x0e"
+    if row.name == "DensityNorm":
+        return torch.randn(NODES, 3, dtype=torch.float64), "+3x0e"
+    if row.name in ("PerTypeScaleShift", "TypedBatchNorm"):
+        return (torch.arange(NODES) % 2).double()[:, None], "+1x0e"
+    return torch.zeros(NODES, 0, dtype=torch.float64), ""
 
 
 class Case:
-    """A layer, its input with all columns, and what the columns are."""
+    """A layer, its input with all columns, and what the columns of input and output are.
 
-    def __init__(self, row: Row) -> None:
+    Args:
+        row: The row.
+        random_parameters: Give the layer's parameters values of their own; otherwise it is as it is built, with open
+            thresholds.
+        features: Other features than those that the row's invariances are declared on.
+    """
+
+    def __init__(self, row: Row, *, random_parameters: bool = False, features: Features | None = None) -> None:
+        self.row, self.fields = row, Fields(fields_of(row) if features is None else features)
+        layer = build(row, features)
         torch.manual_seed(1)
-        two_inputs = row.name in ("MessageNorm", "SchNet")
-        self.layer = Columns(row) if two_inputs else build(row)
-        x = torch.randn(NODES, CHANNELS, dtype=torch.float64) + 0.5
-        further, self.irreps = {
-            "MessageNorm": (torch.randn(NODES, CHANNELS, dtype=torch.float64), f"{VECTORS}+{VECTORS}"),
-            "SchNet": (torch.randint(1, 6, (NODES, 1)).double(), f"{VECTORS}+1x0e"),
-        }.get(row.name, (x[:, :0], VECTORS))
-        self.x, self.further = torch.cat([x, further], 1), further
-        self.features = x
+        self.features = torch.randn(NODES, *self._shape(), dtype=torch.float64) + 0.5
+        self.further, more = further_columns(row)
+        if random_parameters and row.acts_on != "weights":
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter.add_(0.3 * torch.randn_like(parameter))
+        else:
+            open_thresholds(row, layer)
+        self.layer = TwoInputs(row.name, layer, self.fields.dim) if more else layer
+        self.x = torch.cat([self.features, self.further], 1) if more else self.features
+        # Naive columns are measured as vectors; vectors and tensors of rank two say by their shape what they are.
+        columns = f"{self.fields.dim // 3}x1o" if row.features == "scalars" else str(features or fields_of(row))
+        self.irreps = columns + more if self.x.ndim == 2 else None
+        self.irreps_out = columns if self.x.ndim == 2 else None
+        if row.layer.__name__ == "EvNorm":
+            self.irreps_out = f"{CHANNELS['vectors']}x0e+{CHANNELS['vectors']}x1o"
+
+    def _shape(self) -> tuple[int, ...]:
+        channels = CHANNELS[self.row.features]
+        return {"vectors": (channels, 3), "tensors": (channels, 3, 3)}.get(self.row.features, (self.fields.dim,))
 
     def of_features(self) -> nn.Module:
         """The layer as a function of the features alone."""
@@ -81,5 +130,5 @@ class Fixed(nn.Module):
         self.layer = layer
         self.register_buffer("further", further)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(torch.cat([x, self.further], 1))
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        return self.layer(torch.cat([x, self.further], 1), batch)
