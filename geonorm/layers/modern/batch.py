@@ -33,7 +33,8 @@ class EquivariantBatchNorm(Standardize):
         device: The device of parameters and buffers.
         dtype: Their dtype.
 
-    Source: Geiger and Smidt 2022 (arXiv 2207.09453); equal to ``e3nn.nn.BatchNorm``, whose state dict this layer loads.
+    Source: Weiler et al. 2018 (arXiv 1807.02547); equal to ``e3nn.nn.BatchNorm`` (Geiger and Smidt 2022, arXiv
+    2207.09453), whose state dict this layer loads.
     """
 
     def __init__(
