@@ -92,7 +92,7 @@ class PerTypeScaleShift(nn.Module):
     @classmethod
     def from_dataset(
         cls,
-        types: Iterable[Tensor],
+        types_of_samples: Iterable[Tensor],
         energies: Sequence[float] | Float[Tensor, " samples"],
         forces: Iterable[Tensor] | None = None,
         *,
@@ -110,7 +110,7 @@ class PerTypeScaleShift(nn.Module):
         a warning: they are right for these compositions only.
 
         Args:
-            types: For each sample the type of each node, ``[nodes]``.
+            types_of_samples: For each sample the type of each node, ``[nodes]``.
             energies: The total energy of each sample, in eV.
             forces: The forces on the nodes of each sample, ``[nodes, 3]``, in eV/Å.
             num_types: The number of types.
@@ -124,7 +124,7 @@ class PerTypeScaleShift(nn.Module):
             ValueError: If there are no samples, their number differs from that of the energies, a type never occurs,
                 or no scale can be found.
         """
-        counts = _compositions(types, num_types)
+        counts = _compositions(types_of_samples, num_types)
         energy = torch.as_tensor(energies, dtype=torch.float64).cpu()
         if energy.shape != counts.shape[:1] or not energy.numel():
             raise ValueError(

@@ -172,8 +172,8 @@ def fit_scale_factors(
        v=\operatorname*{mean}_{\rm columns}\ \operatorname*{var}_{\rm rows} $$
 
     with the unbiased variance over the rows of a batch b and their number $n_b$. All factors start at one; each is
-    fitted with those before it in place, on all batches, in evaluation mode and without gradients. Across processes
-    the sums are those of all of them.
+    fitted with those before it in place, on all batches, in evaluation mode and without gradients (a model that needs
+    them for forces enables them in ``call``). Across processes, each of which needs batches, the sums are those of all.
 
     Args:
         model: A model with scale factors; they are changed, nothing else is.
