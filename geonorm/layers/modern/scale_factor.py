@@ -109,18 +109,17 @@ class ScaleFactor(nn.Module):
         return f"{self.channels}, scale_factor={round(self.scale_factor.item(), 4) if known else None}"
 
 
-class _Variance:
+class Variance:
     """The variances that one factor sees, in float64: mean over columns of the variance over rows, weighed by rows."""
 
     def __init__(self) -> None:
-        self.rows, self.output, self.reference = 0, 0.0, 0.0
+        self.sums = torch.zeros(3, dtype=torch.float64)  # rows, and rows times the variance of y and of the reference
 
     def __call__(self, factor: ScaleFactor, y: Tensor, reference: Tensor | None) -> None:
         rows, variance = self._of(y)
         known, wanted = (2, 1.0) if reference is None else self._of(reference)
         if rows and known:
-            self.rows, self.output = self.rows + rows, self.output + rows * variance
-            self.reference += rows * wanted
+            self.sums += torch.tensor([rows, rows * variance, rows * wanted], dtype=torch.float64)
 
     @staticmethod
     def _of(values: Tensor) -> tuple[int, float]:
@@ -131,8 +130,8 @@ class _Variance:
         return matrix.shape[0], float(matrix.var(0).mean())
 
     def factor(self, name: str) -> float:
-        sums = global_sum(torch.tensor([self.rows, self.output, self.reference], dtype=torch.float64)).tolist()
-        rows, output, reference = sums
+        """The factor that follows; the name is for the person to whom there is none."""
+        rows, output, reference = global_sum(self.sums).tolist()
         if not rows:
             raise ValueError(f"the batches hold no two rows for {name}: a variance needs them")
         if not (output > 0 and reference > 0 and math.isfinite(output) and math.isfinite(reference)):
@@ -209,7 +208,7 @@ def fit_scale_factors(
             for factor in names:
                 factor._observer = None
             for factor in met:
-                variance = factor._observer = _Variance()
+                variance = factor._observer = Variance()
                 for batch in given:
                     call(model, batch)
                 factor._observer = None

@@ -192,6 +192,15 @@ def test_statistics_in_float32_are_exact_to_rounding_also_far_from_zero(offset: 
     assert (layer(x, types).double() - exact).abs().max() < 3e-6 + 1e-7 * offset
 
 
+def test_far_from_zero_the_variance_of_pyg_is_rounding() -> None:
+    # There it is the mean of the squares less the square of the mean, and then the larger of that and eps.
+    x, types = torch.randn(1000, CHANNELS) + 1e4, torch.randint(0, KINDS, (1000,))
+    with torch.no_grad():
+        ours, theirs = (make(CHANNELS, KINDS)(x, types).std().item() for make in (gn.TypedBatchNorm, HeteroBatchNorm))
+    assert ours == pytest.approx(1, abs=1e-3)
+    assert theirs > 100
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_has_statistics_in_float32(dtype: torch.dtype) -> None:
     layer = made().to(dtype)
