@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -234,15 +235,13 @@ def load_scale_factors(model: nn.Module, factors: Mapping[str, float | int | str
 
     Args:
         model: A model with scale factors.
-        factors: The factors by the names of their modules, as :func:`fit_scale_factors` returns them; entries that
-            are not numbers, such as a comment, are left out.
+        factors: The factors by the names of their modules; what is no number, such as a comment, is left out.
 
     Raises:
         ValueError: If a name is not that of a scale factor of the model, or a number is not positive.
     """
     if not isinstance(factors, Mapping):
-        with open(factors, encoding="utf-8") as file:
-            factors = json.load(file)
+        factors = json.loads(Path(factors).read_text(encoding="utf-8"))
     known = {name: module for name, module in model.named_modules() if isinstance(module, ScaleFactor)}
     numbers = {name: value for name, value in factors.items() if isinstance(value, int | float)}
     if unknown := sorted(numbers.keys() - known.keys()):
