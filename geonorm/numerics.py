@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +13,13 @@ from torch.autograd import forward_ad
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type in which statistics of ``dtype`` are computed: float32 for half precision, else ``dtype`` itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
+    """No automatic half precision: where the products of matrices are statistics."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> Float[Tensor, "..."]:

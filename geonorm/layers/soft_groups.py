@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import torch
@@ -10,15 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures
-from geonorm.numerics import accumulation_dtype
+from geonorm.numerics import accumulation_dtype, full_precision
 from geonorm.processes import global_sum
-
-
-def _full_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """No automatic half precision: here the products of matrices are statistics."""
-    if not torch.amp.is_autocast_available(device.type):
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 class DiffGroupNorm(nn.Module):
@@ -109,7 +101,7 @@ class DiffGroupNorm(nn.Module):
             The features, of the shape and dtype of ``x``.
         """
         given = NodeFeatures.read(x, batch, batch_size, self.channels)
-        with _full_precision(x.device):
+        with full_precision(x.device):
             y = self._add_groups(given.x.to(accumulation_dtype(x.dtype)))
         return given.restore(y.to(x.dtype))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures, check_floating_point
 from geonorm.layers.fields import Features, Fields
-from geonorm.numerics import accumulation_dtype
+from geonorm.numerics import accumulation_dtype, full_precision
 
 
 def envelope(fraction: Float[Tensor, " edges"], power: int) -> Float[Tensor, " edges"]:
@@ -129,7 +129,8 @@ class DensityNorm(nn.Module):
         r = distances.to(accumulation_dtype(distances.dtype)) / self.cutoff
         share = envelope(r, self.power)
         if self.learned:
-            share = share * torch.tanh(self.phi(r).square())
+            with full_precision(r.device):
+                share = share * torch.tanh(self.phi(r).square())
         return share.new_zeros(num_nodes).index_add(0, receivers, share)
 
     def phi(self, fraction: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:

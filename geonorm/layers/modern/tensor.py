@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from geonorm.axes import check_floating_point
+from geonorm.axes import NodeFeatures
 from geonorm.numerics import accumulation_dtype
 
 
@@ -60,7 +60,7 @@ class TensorNorm(nn.Module):
             The tensors, of the shape and dtype of ``x``.
 
         Raises:
-            ValueError: If the last axes do not fit, or x holds no floating-point numbers.
+            ValueError: If the last axes or the batch do not fit, or x holds no floating-point numbers.
         """
         apart = x.ndim in (4, 5) and x.shape[-3:] == (self.channels, 3, 3)
         if not apart and not (x.ndim in (2, 3) and x.shape[-1] == 9 * self.channels):
@@ -68,10 +68,10 @@ class TensorNorm(nn.Module):
                 f"x has shape {list(x.shape)}, expected [nodes, {self.channels}, 3, 3], a dense batch "
                 f"[samples, nodes, {self.channels}, 3, 3], or the last three axes as one of {9 * self.channels}"
             )
-        check_floating_point(x)
-        wide = x.to(accumulation_dtype(x.dtype)).reshape(*x.shape[: -3 if apart else -1], self.channels, 9)
+        given = NodeFeatures.read(x.flatten(-3) if apart else x, batch, batch_size, 9 * self.channels)
+        wide = given.x.to(accumulation_dtype(x.dtype)).unflatten(1, (self.channels, 9))
         squashed = wide / (wide.square().sum(-1, keepdim=True) + 1)
-        return squashed.view(x.shape).to(x.dtype)
+        return squashed.reshape(x.shape).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The number of channels."""
