@@ -1,140 +1,147 @@
-"""Every layer of the library, with what a test must know to call it."""
+"""Every layer of the library, in the variants that are different functions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import pytest
-import torch
-from layers.peers import features, ragged_batch, randomize
+from e3nn import o3
+from layers.case import Case, edges, messages, neighbors, types
+from layers.forms import (
+    CONTENT_AND_IRREPS,
+    CONTENT_AND_VECTORS,
+    IRREPS,
+    MAP,
+    NAMED_VECTORS,
+    PAIR,
+    PLANE,
+    SCALARS,
+    TENSORS,
+    VECTORS,
+    Form,
+)
 from torch import Tensor, nn
 
 import geonorm as gn
 
-CHANNELS = 4
+
+def build(layer: Callable[..., nn.Module], *arguments: object, **options: object) -> Callable[..., nn.Module]:
+    """The layer with everything but its features."""
+    return lambda features, **factory: layer(features, *arguments, **options, **factory)
 
 
-def nothing(nodes: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """No input but the features."""
-    return ()
+def linear(normalize: Callable[..., nn.Module], features: int | str, **factory: object) -> nn.Module:
+    """A linear map, of scalars or of irreps, with its weight normalized."""
+    if isinstance(features, int):
+        return normalize(nn.Linear(features, features, **factory))
+    return normalize(o3.Linear(features, features, biases=True).to(**factory))
 
 
-def messages(nodes: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """An aggregated message for each node."""
-    return (features(nodes, channels, dtype),)
-
-
-def neighbors(nodes: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The number of neighbours of each node; some have none."""
-    return (torch.randint(0, 5, (nodes,)),)
-
-
-def types(nodes: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The type of each node."""
-    return (torch.randint(0, 2, (nodes,)),)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A layer and how it is called.
-
-    Args:
-        build: Makes the layer: ``build(channels, **factory_keywords)``.
-        representation: What ``repr`` says about the layer with four channels.
-        extra: Makes the inputs after the features, one row for each node.
-        per_sample: Whether statistics belong to a sample: the layer reads the batch vector.
-        takes_batch: Whether the layer is called with ``(x, batch, batch_size)``.
-        weights: Whether the layer normalizes the weight of a linear map.
-    """
-
-    build: Callable[..., nn.Module]
-    representation: str
-    extra: Callable[[int, int, torch.dtype], tuple[Tensor, ...]] = nothing
-    per_sample: bool = False
-    takes_batch: bool = True
-    weights: bool = False
-
-    @property
-    def name(self) -> str:
-        """The representation, as the name of a test."""
-        return self.representation.replace(f"({CHANNELS}, ", "(").replace(f"({CHANNELS})", "")
-
-    def make(self, channels: int = CHANNELS, dtype: torch.dtype = torch.float64, *, trained: bool = True) -> nn.Module:
-        """The layer with random parameters and, unless told otherwise, running statistics of two batches."""
-        layer = randomize(self.build(channels, dtype=dtype))
-        if trained:
-            for nodes in (7, 9):
-                self(layer, *self.inputs(nodes, channels, dtype), batch=ragged_batch((nodes - 3, 3)), batch_size=2)
-        return layer
-
-    def inputs(self, nodes: int, channels: int = CHANNELS, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-        """Random inputs: the features and what belongs to them."""
-        return features(nodes, channels, dtype), *self.extra(nodes, channels, dtype)
-
-    def __call__(
-        self, layer: nn.Module, *inputs: Tensor, batch: Tensor | None = None, batch_size: int | None = None
-    ) -> Tensor:
-        """Apply the layer."""
-        return layer(*inputs, batch, batch_size) if self.takes_batch else layer(*inputs)
-
-
-def linear(channels: int, **factory) -> nn.Linear:
-    """The module whose weight is normalized."""
-    return nn.Linear(channels, channels, **factory)
-
-
-def by_sample(build: Callable[..., nn.Module], representation: str) -> Case:
-    """A layer with a statistic for each sample."""
-    return Case(build, representation, per_sample=True)
-
-
-def other(
-    build: Callable[..., nn.Module], representation: str, extra: Callable[..., tuple[Tensor, ...]] = nothing, **facts
-) -> Case:
-    """A layer that knows no batch."""
-    return Case(build, representation, extra, takes_batch=False, **facts)
-
-
-def weight_case(normalize: Callable[..., nn.Module], name: str, **options) -> Case:
+def weight_case(normalize: Callable[..., nn.Module], form: Form = SCALARS) -> Case:
     """A linear map with a normalized weight."""
-    return other(lambda c, **k: normalize(linear(c, **k), **options), name, weights=True)
+    name = normalize.__name__
+    return Case(partial(linear, normalize), name, form, takes_batch=False, weights=True)
 
 
-CASES = [
-    Case(gn.BatchNorm, "BatchNorm(4)"),
-    Case(lambda c, **k: gn.BatchNorm(c, affine=False, track_running_stats=False, **k), "BatchNorm(4)"),
-    by_sample(gn.LayerNorm, "LayerNorm(4, mode='graph')"),
-    Case(lambda c, **k: gn.LayerNorm(c, mode="node", **k), "LayerNorm(4, mode='node')"),
-    by_sample(gn.InstanceNorm, "InstanceNorm(4)"),
-    by_sample(lambda c, **k: gn.InstanceNorm(c, affine=True, track_running_stats=True, **k), "InstanceNorm(4)"),
-    by_sample(lambda c, **k: gn.GroupNorm(c, 2, **k), "GroupNorm(4, num_groups=2)"),
-    by_sample(gn.FilterResponseNorm, "FilterResponseNorm(4)"),
-    Case(gn.VarianceNorm, "VarianceNorm(4, statistic='std')"),
-    Case(lambda c, **k: gn.VarianceNorm(c, statistic="rms", **k), "VarianceNorm(4, statistic='rms')"),
-    by_sample(gn.GraphNorm, "GraphNorm(4)"),
-    by_sample(lambda c, **k: gn.PairNorm(c, 2.0, **k), "PairNorm(4, scale=2.0)"),
-    by_sample(
-        lambda c, **k: gn.PairNorm(c, scale_individually=True, **k), "PairNorm(4, scale=1.0, scale_individually=True)"
-    ),
-    by_sample(gn.MeanSubtractionNorm, "MeanSubtractionNorm(4)"),
-    Case(lambda c, **k: gn.DiffGroupNorm(c, 3, lamda=0.5, **k), "DiffGroupNorm(4, groups=3)"),
-    by_sample(gn.SetNorm, "SetNorm(4)"),
-    by_sample(gn.GraphSizeNorm, "GraphSizeNorm(4)"),
-    other(lambda c, **k: gn.MessageNorm(c, learn_scale=True, **k), "MessageNorm(4, learn_scale=True)", messages),
-    other(gn.NeighborNorm, "NeighborNorm(4)", neighbors),
-    other(
-        lambda c, **k: gn.AverageNeighborNorm(c, 12.34567, **k),
-        "AverageNeighborNorm(4, avg_num_neighbors=12.3457, power=0.5)",
-    ),
-    other(
-        lambda c, **k: gn.AverageNeighborNorm(c, [3.0, 4.5], 1.0, **k),
-        "AverageNeighborNorm(4, avg_num_neighbors=[3.0, 4.5], power=1.0)",
-        types,
-    ),
-    weight_case(gn.weight_norm, "weight_norm"),
-    weight_case(gn.spectral_norm, "spectral_norm"),
-    weight_case(gn.scaled_weight_standardization, "scaled_weight_standardization"),
+def pair(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Three scalars and two vectors, apart."""
+    return x[..., :3], x[..., 3:].unflatten(-1, (2, 3))
+
+
+#: Facts about a layer: statistics belong to a sample; no batch is taken; a sample may be rotated only as a whole.
+SAMPLE, ALONE, GRAPH = {"per_sample": True}, {"takes_batch": False}, {"per_sample": True, "level": "sample"}
+
+VISION = [
+    Case(gn.BatchNorm, "BatchNorm(…)"),
+    Case(build(gn.BatchNorm, affine=False, track_running_stats=False), "BatchNorm(…)"),
+    Case(gn.LayerNorm, "LayerNorm(…, mode='graph')", **SAMPLE),
+    Case(build(gn.LayerNorm, mode="node"), "LayerNorm(…, mode='node')"),
+    Case(gn.InstanceNorm, "InstanceNorm(…)", **SAMPLE),
+    Case(build(gn.InstanceNorm, affine=True, track_running_stats=True), "InstanceNorm(…)", **SAMPLE),
+    Case(build(gn.GroupNorm, 2), "GroupNorm(…, num_groups=2)", **SAMPLE),
+    Case(gn.FilterResponseNorm, "FilterResponseNorm(…)", **SAMPLE),
+    Case(gn.VarianceNorm, "VarianceNorm(…, statistic='std')"),
+    Case(build(gn.VarianceNorm, statistic="rms"), "VarianceNorm(…, statistic='rms')"),
+    weight_case(gn.weight_norm),
+    weight_case(gn.spectral_norm),
+    weight_case(gn.scaled_weight_standardization),
+    weight_case(gn.weight_norm, MAP),
+    weight_case(gn.spectral_norm, MAP),
+    weight_case(gn.scaled_weight_standardization, MAP),
 ]
 
+AVERAGE = "AverageNeighborNorm(…, avg_num_neighbors="
+GRAPHS = [
+    Case(gn.GraphNorm, "GraphNorm(…)", **SAMPLE),
+    Case(build(gn.PairNorm, 2.0), "PairNorm(…, scale=2.0)", **SAMPLE),
+    Case(build(gn.PairNorm, 2.0), "PairNorm(…, scale=2.0)", IRREPS, **GRAPH),
+    Case(build(gn.PairNorm, scale_individually=True), "PairNorm(…, scale=1.0, scale_individually=True)", **SAMPLE),
+    Case(gn.MeanSubtractionNorm, "MeanSubtractionNorm(…)", **SAMPLE),
+    Case(gn.MeanSubtractionNorm, "MeanSubtractionNorm(…)", NAMED_VECTORS, **GRAPH),
+    Case(build(gn.DiffGroupNorm, 3, lamda=0.5), "DiffGroupNorm(…, groups=3)"),
+    Case(gn.SetNorm, "SetNorm(…)", **SAMPLE),
+    Case(gn.GraphSizeNorm, "GraphSizeNorm(…)", **SAMPLE),
+    Case(gn.GraphSizeNorm, "GraphSizeNorm(…)", IRREPS, **SAMPLE),
+    Case(build(gn.MessageNorm, learn_scale=True), "MessageNorm(…, learn_scale=True)", SCALARS, messages, **ALONE),
+    Case(gn.MessageNorm, "MessageNorm(…, learn_scale=False)", NAMED_VECTORS, messages, **ALONE),
+    Case(gn.NeighborNorm, "NeighborNorm(…)", SCALARS, neighbors, **ALONE),
+    Case(gn.NeighborNorm, "NeighborNorm(…)", NAMED_VECTORS, neighbors, **ALONE),
+    Case(build(gn.AverageNeighborNorm, 12.34567), AVERAGE + "12.3457, power=0.5)", **ALONE),
+    Case(build(gn.AverageNeighborNorm, [3.0, 4.5], 1.0), AVERAGE + "[3.0, 4.5], power=1.0)", SCALARS, types, **ALONE),
+    Case(build(gn.AverageNeighborNorm, [3.0, 4.5], 1.0), AVERAGE + "[3.0, 4.5], power=1.0)", IRREPS, types, **ALONE),
+]
+
+BATCH_RAW = "EvNorm(…, statistics='batch', parametrization='raw')"
+NODE_INVERSE = "EvNorm(…, statistics='node', parametrization='inverse')"
+BATCH = {"statistics": "batch", "parametrization": "raw"}
+NODE = {"statistics": "node", "parametrization": "inverse"}
+GEOMETRY = [
+    Case(gn.QuaternionNorm, "QuaternionNorm(…, mode='channel')", VECTORS),
+    Case(build(gn.QuaternionNorm, "sample"), "QuaternionNorm(…, mode='sample')", VECTORS, **SAMPLE),
+    Case(build(gn.QuaternionNorm, "sample"), "QuaternionNorm(…, mode='sample')", IRREPS, **SAMPLE),
+    Case(gn.VectorPerceptronNorm, "VectorPerceptronNorm(…)", VECTORS),
+    Case(build(gn.VectorPerceptronNorm, 3), "VectorPerceptronNorm(…, scalar_channels=3)", PAIR, split=pair),
+    Case(gn.VectorPerceptronNorm, "VectorPerceptronNorm(…)", IRREPS),
+    Case(build(gn.EGANNorm, 3), "EGANNorm(…, scalar_channels=3)", PAIR, split=pair, **SAMPLE),
+    Case(gn.EGANNorm, "EGANNorm(…)", IRREPS, **SAMPLE),
+    Case(build(gn.EvNorm, **BATCH), BATCH_RAW, VECTORS, result=CONTENT_AND_VECTORS),
+    Case(build(gn.EvNorm, **NODE), NODE_INVERSE, VECTORS, result=CONTENT_AND_VECTORS),
+    Case(build(gn.EvNorm, **NODE), NODE_INVERSE, IRREPS, result=CONTENT_AND_IRREPS),
+    Case(gn.VectorNeuronNorm, "VectorNeuronNorm(…)", VECTORS),
+    Case(build(gn.VectorNeuronNorm, reversal=False), "VectorNeuronNorm(…, reversal=False)", IRREPS),
+    Case(gn.VectorFieldNorm, "VectorFieldNorm(…)", IRREPS),
+    Case(build(gn.VectorFieldNorm, dim=2), "VectorFieldNorm(…, dim=2)", PLANE),
+    Case(build(gn.VectorFieldNorm, per_component=False), "VectorFieldNorm(…, per_component=False)", VECTORS),
+    Case(build(gn.VectorFieldNorm, center_magnitude=True), "VectorFieldNorm(…, center_magnitude=True)", VECTORS),
+]
+
+SCALE_SHIFT = build(gn.PerTypeScaleShift, [1.5, 0.5], [2.0, -1.0], trainable=True)
+MODERN = [
+    Case(gn.RMSNorm, "RMSNorm(…)"),
+    Case(gn.RMSNorm, "RMSNorm(…)", IRREPS),
+    Case(gn.EquivariantBatchNorm, "EquivariantBatchNorm(…)", IRREPS),
+    Case(build(gn.EquivariantBatchNorm, normalization="norm"), "EquivariantBatchNorm(…)", NAMED_VECTORS),
+    Case(gn.EquivariantInstanceNorm, "EquivariantInstanceNorm(…)", IRREPS, **SAMPLE),
+    Case(gn.EquivariantGraphNorm, "EquivariantGraphNorm(…)", IRREPS, **GRAPH),
+    Case(gn.EquivariantLayerNorm, "EquivariantLayerNorm(…)", IRREPS),
+    Case(build(gn.EquivariantLayerNorm, center_vectors=True), "EquivariantLayerNorm(…, center_vectors=True)", IRREPS),
+    Case(gn.SeparableLayerNorm, "SeparableLayerNorm(…)", IRREPS),
+    Case(gn.EquivariantRMSNorm, "EquivariantRMSNorm(…)", IRREPS),
+    Case(gn.FieldNorm, "FieldNorm(…)", IRREPS),
+    Case(gn.NormSE3, "NormSE3(…)", IRREPS, stretch=1e3),
+    Case(gn.MaxMinNorm, "MaxMinNorm(…)", IRREPS, stretch=3e3),
+    Case(gn.TensorNorm, "TensorNorm(…)", TENSORS),
+    Case(gn.DynamicTanh, "DynamicTanh(…)"),
+    Case(gn.DynamicTanh, "DynamicTanh(…)", IRREPS),
+    Case(SCALE_SHIFT, "PerTypeScaleShift(…, scales=[1.5, 0.5], shifts=[2.0, -1.0])", IRREPS, types, **ALONE),
+    Case(build(gn.PerTypeScaleShift, 2.0), "PerTypeScaleShift(…, scales=2.0, shifts=None)", **ALONE),
+    Case(gn.ScaleFactor, "ScaleFactor(…, scale_factor=None)", prepare=lambda layer: layer.set(1.7), **ALONE),
+    Case(build(gn.DensityNorm, 3.0), "DensityNorm(…, cutoff=3.0)", IRREPS, edges, **ALONE),
+    Case(build(gn.DensityNorm, 3.0, hidden=5), "DensityNorm(…, cutoff=3.0)", NAMED_VECTORS, edges, **ALONE),
+    Case(build(gn.TypedBatchNorm, 2), "TypedBatchNorm(…, num_types=2)", SCALARS, types, **ALONE),
+    Case(build(gn.TypedBatchNorm, 2), "TypedBatchNorm(…, num_types=2)", IRREPS, types, **ALONE),
+]
+
+CASES = [*VISION, *GRAPHS, *GEOMETRY, *MODERN]
 IDS = [f"{number}-{case.name}" for number, case in enumerate(CASES)]
 every_layer = pytest.mark.parametrize("case", CASES, ids=IDS)
 
@@ -148,37 +155,9 @@ def some_layers(which: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 def tracks(case: Case) -> bool:
     """Whether the layer has running statistics: then evaluation is another function than training."""
-    return any(name.startswith("running") for name, _ in case.build(CHANNELS).named_buffers())
+    return any("running" in name for name, _ in case.new().named_buffers())
 
 
 every_batch_layer = some_layers(lambda case: case.takes_batch)
 every_sample_layer = some_layers(lambda case: case.per_sample)
 every_feature_layer = some_layers(lambda case: not case.weights)
-
-
-def derivatives(
-    case: Case,
-    layer: nn.Module,
-    inputs: tuple[Tensor, ...],
-    batch: Tensor | None = None,
-    batch_size: int | None = None,
-    order: int = 2,
-) -> dict[str, Tensor]:
-    """The output, its gradients and the gradients of a functional of the gradients, by name."""
-    inputs = tuple(i.detach().requires_grad_() if i.is_floating_point() else i for i in inputs)
-    leaves = [i for i in inputs if i.requires_grad] + [p for p in layer.parameters() if p.requires_grad]
-    y = case(layer, *inputs, batch=batch, batch_size=batch_size)
-    found = {"output": y.detach()}
-    values = [y]
-    for turn in range(1, order + 1):
-        functional = sum(
-            (value * torch.cos(torch.arange(value.numel())).view_as(value).to(value)).sum() for value in values
-        )
-        if not functional.requires_grad:
-            break
-        values = torch.autograd.grad(functional, leaves, create_graph=turn < order, allow_unused=True)
-        values = [
-            torch.zeros_like(leaf) if value is None else value for value, leaf in zip(values, leaves, strict=True)
-        ]
-        found |= {f"derivative {turn} by {place}": value.detach() for place, value in enumerate(values)}
-    return found

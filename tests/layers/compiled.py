@@ -6,9 +6,11 @@ fresh process without those checks runs this module and prints what it found.
 
 import copy
 import json
+import warnings
 
 import torch
-from layers.cases import CASES, IDS, Case, derivatives, tracks
+from layers.case import Case, derivatives
+from layers.cases import CASES, IDS, tracks
 from layers.peers import SIZES, ragged_batch
 
 
@@ -53,6 +55,8 @@ def ways(case: Case) -> list[tuple[bool, int | None]]:
 
 def main() -> None:
     """Print the difference, or the error, for every layer and way to call it."""
+    # The compiler looks whether inputs have a gradient, also inputs that are parts of another tensor.
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
     found = {}
     for name, case in zip(IDS, CASES, strict=True):
         for training, batch_size in ways(case):

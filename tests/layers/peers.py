@@ -58,6 +58,12 @@ def assert_equal(given: Tensor, expected: Tensor, what: str = "result", toleranc
     assert error <= tolerance, f"{what}: {error:.2e} apart, {tolerance:.0e} allowed"
 
 
+def assert_same(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = EXACT) -> None:
+    """Equal up to rounding, name by name."""
+    for name, value in expected.items():
+        assert_equal(given[name], value, name, tolerance)
+
+
 @contextmanager
 def refused(message: str) -> Iterator[None]:
     """What follows raises a ValueError with this message (a regular expression).

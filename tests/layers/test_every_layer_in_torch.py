@@ -1,7 +1,6 @@
-"""Every layer inside the machinery of its users: the compiler, function transforms, networks of PyTorch Geometric."""
+"""Every layer inside the machinery of torch: the compiler, function transforms, other devices."""
 
 import copy
-import inspect
 import json
 import os
 import subprocess
@@ -10,13 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from layers.cases import CHANNELS, Case, derivatives, every_layer, some_layers, tracks
+from layers.case import Case, derivatives
+from layers.cases import CASES, every_layer, some_layers, tracks
 from layers.peers import SIZES, assert_equal, ragged_batch
 from torch import Tensor, nn
-from torch_geometric.nn import GCN
-from torch_geometric.nn import norm as pyg
-
-import geonorm as gn
 
 NODES = sum(SIZES)
 TESTS = Path(__file__).parents[1]
@@ -35,7 +31,7 @@ def test_every_layer_compiles_into_one_graph_and_stays_the_same_function() -> No
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert len(found) > 30
+    assert len(found) > len(CASES)
     wrong = {name: value for name, value in found.items() if isinstance(value, str) or not value < 1e-12}
     assert not wrong
 
@@ -60,74 +56,11 @@ def test_jacobians_of_both_modes_are_those_of_autograd(case: Case) -> None:
 
 @some_layers(tracks)
 def test_running_statistics_are_no_part_of_a_pure_function_as_in_torch(case: Case) -> None:
-    x = torch.randn(6, CHANNELS)
-    for layer in (nn.BatchNorm1d(CHANNELS), case.build(CHANNELS)):
-        with pytest.raises(RuntimeError, match="in-place"):
-            torch.func.jacrev(layer)(x)
-
-
-# Networks of PyTorch Geometric
-
-
-def ring_graphs() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rings of four and five nodes: features, edges, batch vector."""
-    batch = ragged_batch((4, 5))
-    ahead = torch.tensor([1, 2, 3, 0, 5, 6, 7, 8, 4])
-    edges = torch.stack([torch.arange(9), ahead])
-    return torch.randn(9, 3), torch.cat([edges, edges.flip(0)], 1), batch
-
-
-@some_layers(lambda case: case.takes_batch)
-def test_every_layer_with_a_batch_is_the_norm_of_a_network_of_pyg(case: Case) -> None:
-    x, edges, batch = ring_graphs()
-    network = GCN(3, CHANNELS, num_layers=3, out_channels=2, norm=case.build(CHANNELS))
-    assert network.supports_norm_batch
-    assert [type(norm) for norm in network.norms[:2]] == [type(case.build(CHANNELS))] * 2
-    together = network(x, edges, batch=batch, batch_size=2)
-    together.square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
-    network.reset_parameters()
-    if case.per_sample:  # the network hands the batch vector on: each graph is treated as if it were alone
-        network.train()
-        for sample, inside in ((0, edges[0] < 4), (1, edges[0] >= 4)):
-            nodes = batch == sample
-            alone = network(x[nodes], edges[:, inside] - 4 * sample)
-            assert_equal(network(x, edges, batch=batch, batch_size=2)[nodes], alone, tolerance=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (gn.GraphNorm(CHANNELS), pyg.GraphNorm(CHANNELS)),
-        (gn.LayerNorm(CHANNELS), pyg.LayerNorm(CHANNELS)),
-        (gn.InstanceNorm(CHANNELS), pyg.InstanceNorm(CHANNELS)),
-        (gn.GraphSizeNorm(CHANNELS), pyg.GraphSizeNorm()),
-    ],
-    ids=lambda layer: repr(layer),
-)
-def test_a_network_does_not_notice_whose_layer_it_has(ours: nn.Module, theirs: nn.Module) -> None:
-    networks = [GCN(3, CHANNELS, 3, norm=norm).double() for norm in (ours, theirs)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    x, edges, batch = ring_graphs()
-    results = [network(x.double(), edges, batch=batch, batch_size=2) for network in networks]
-    assert_equal(*results)
-
-
-def test_pyg_takes_a_layer_or_the_name_of_its_own_and_no_class() -> None:
-    # Its resolver gives back what is no string as it is: a class stays a class. `geonorm.make` builds by name.
-    for classes in (gn.GraphNorm, pyg.GraphNorm):
-        with pytest.raises(TypeError, match="not a Module subclass"):
-            GCN(3, CHANNELS, 2, norm=classes)
-    network = GCN(3, CHANNELS, 2, norm=gn.make("graph_norm", CHANNELS))
-    assert isinstance(network.norms[0], gn.GraphNorm)
-
-
-def test_the_width_comes_first_in_every_layer_where_the_resolver_of_pyg_puts_it() -> None:
-    # PyTorch Geometric gives the width to its own PairNorm as the scale.
-    assert GCN(3, 64, 2, norm="PairNorm").norms[0].scale == 64
-    for value in vars(gn).values():
-        if isinstance(value, type) and issubclass(value, nn.Module) and value is not gn.Standardize:
-            assert next(iter(inspect.signature(value).parameters)) == "channels", value
+    layer, inputs = case.new(), case.inputs(6, torch.float32)
+    with pytest.raises(RuntimeError, match="in-place"):
+        torch.func.jacrev(nn.BatchNorm1d(4))(torch.randn(6, 4))
+    with pytest.raises(RuntimeError, match="in-place"):
+        torch.func.jacrev(lambda x: case(layer, x, *inputs[1:]))(inputs[0])
 
 
 # Other devices
