@@ -80,7 +80,12 @@ class Table(Mapping[str, Row]):
 
     def __repr__(self) -> str:
         width = max((len(name) for name in self._rows), default=0)
-        lines = [f"{row.name.ljust(width)}  {row.verdict.ljust(10)}  {row.layer.__name__}" for row in self.values()]
+        # Where there is nothing to judge the year says more.
+        words = [str(row.year) if row.verdict == "unlisted" else row.verdict for row in self.values()]
+        lines = [
+            f"{row.name.ljust(width)}  {word.ljust(10)}  {row.layer.__name__}"
+            for row, word in zip(self.values(), words, strict=True)
+        ]
         return "\n".join(([self.caption] if self.caption else []) + lines)
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from geonorm import LayerNorm
 from geonorm.layers.weight import scaled_weight_standardization, spectral_norm, weight_norm
-from geonorm.table import TABLE1
+from geonorm.table import AFTER_2022, TABLE1
+from geonorm.table.printed import rms_of_vectors, standardized
 
 B, X, V = 3, 5, 4
 
@@ -15,6 +16,14 @@ B, X, V = 3, 5, 4
 def a() -> Tensor:
     torch.manual_seed(0)
     return torch.randn(B, X, V, dtype=torch.float64) + torch.tensor([1.0, -2.0, 0.5, 3.0])
+
+
+@pytest.fixture
+def vectors() -> Tensor:
+    """A batch of vectors, each channel of each sample with an offset and a scale of its own."""
+    torch.manual_seed(0)
+    scale = torch.rand(B, 1, V, 1, dtype=torch.float64) + 0.5
+    return scale * (torch.randn(B, X, V, 3, dtype=torch.float64) + torch.randn(B, 1, V, 3, dtype=torch.float64))
 
 
 @pytest.fixture
@@ -40,9 +49,103 @@ def permute(a: Tensor) -> Tensor:
     return torch.stack([sample[torch.randperm(X)] for sample in a])
 
 
-def test_every_row_has_a_printed_function_or_a_reason() -> None:
+def test_every_printed_row_has_a_function_or_a_reason_and_no_other_row_has() -> None:
     for row in TABLE1.values():
-        assert (row.as_printed is None) == (row.undefined is not None)
+        assert (row.printed is not None) == ((row.as_printed is None) != (row.undefined is None)), row.name
+    assert [row.name for row in TABLE1.values() if row.undefined] == ["Quaternion", "Vector Perceptron / EGAN"]
+    assert all(row.as_printed is row.undefined is None for row in AFTER_2022.values())
+
+
+def as_published(name: str, a: Tensor, vectors: Tensor, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """An erroneous formula as printed, and the layer as built (GraphNorm at α = 0), at the same input."""
+    row = TABLE1[name]
+    weight = linear.weight.detach().clone()
+    if row.acts_on == "weights":
+        further = {"n_power_iterations": 200} if name == "SpectralNorm" else {}
+        return row.as_printed(weight), row.make(linear, **further).eval().weight
+    if name == "GraphNorm":
+        layer = row.make(V, eps=1e-14, dtype=torch.float64)
+        nn.init.zeros_(layer.mean_scale)
+        return row.as_printed(a, alpha=0.0), layer(a)
+    if name == "EvNorm":
+        return row.as_printed(vectors)[0], row.make(V, dtype=torch.float64)(vectors)[0]
+    if name == "Vector Neuron":
+        return row.as_printed(vectors)[0], row.make(V, dtype=torch.float64)(vectors)
+    if name == "Allegro / MACE":
+        counts = torch.arange(1.0, B * X + 1, dtype=torch.float64).view(B, X)
+        layer = row.make(V, counts.mean().item(), dtype=torch.float64)
+        return row.as_printed(a, counts), layer(a.flatten(0, 1)).view_as(a)
+    return row.as_printed(a), row.make(V, dtype=torch.float64)(a)
+
+
+@pytest.mark.parametrize("name", [row.name for row in TABLE1.values() if row.verdict == "error"])
+def test_where_the_verdict_is_error_the_printed_formula_is_another_function(
+    name: str, a: Tensor, vectors: Tensor, linear: nn.Linear
+) -> None:
+    printed, layer = as_published(name, a, vectors, linear)
+    assert distance(printed, layer) > 0.1
+
+
+def test_the_axis_y_makes_quaternion_norm_per_channel_or_per_sample(vectors: Tensor) -> None:
+    make = lambda mode: TABLE1.make("Quaternion", V, mode, eps=1e-14, dtype=torch.float64)  # noqa: E731
+    assert close(rms_of_vectors("xvm")(vectors), make("sample")(vectors))
+    assert close(rms_of_vectors("bxm")(vectors), make("channel")(vectors))
+    # Neither letter is in the print, and the two layers differ.
+    assert distance(make("sample")(vectors), make("channel")(vectors)) > 0.05
+
+
+def test_no_axis_y_makes_the_vector_perceptron_and_one_makes_egan(vectors: Tensor) -> None:
+    options = {"vector_eps": 1e-14, "dtype": torch.float64}
+    perceptron = TABLE1.make("Vector Perceptron / EGAN", V, **options)(vectors)
+    assert close(rms_of_vectors("vm")(vectors), 3**0.5 * perceptron)
+    for reading in ("xm", "xvm", "bxm", "bxvm"):
+        assert distance(rms_of_vectors(reading)(vectors), 3**0.5 * perceptron) > 0.05, reading
+    egan = TABLE1.make("EGAN", V, eps=1e-14, dtype=torch.float64)(vectors)
+    assert close(rms_of_vectors("xvm")(vectors), 3**0.5 * egan)
+    scalars = torch.randn(B, X, 2, dtype=torch.float64)
+    both = TABLE1.make("EGAN", V, scalar_channels=2, eps=1e-14, dtype=torch.float64)((scalars, vectors))
+    assert close(both[0], standardized("xv")(scalars))
+
+
+def test_ev_norm_is_printed_with_statistics_of_neither_kind_and_with_its_direction_right(vectors: Tensor) -> None:
+    content, direction = TABLE1["EvNorm"].as_printed(vectors, beta=0.8)
+    assert close(content.mean((1, 2)), torch.zeros(B, dtype=torch.float64))
+    for statistics, zero_over in (("batch", (0, 1)), ("node", (2,))):
+        layer = TABLE1.make("EvNorm", V, statistics, eps=0.0, smoothing=0.0, dtype=torch.float64)
+        nn.init.constant_(layer.kappa, 1 / 0.8)
+        published_content, published_direction = layer(vectors)
+        assert published_content.mean(zero_over).abs().max() < 1e-12
+        assert distance(content, published_content) > 0.1
+        assert close(direction, published_direction)
+
+
+def test_the_printed_labels_of_ev_norm_are_crossed(vectors: Tensor) -> None:
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    content, direction = TABLE1["EvNorm"].as_printed(vectors)
+    turned_content, turned_direction = TABLE1["EvNorm"].as_printed(vectors @ turn.T)
+    assert close(turned_content, content), "what is made of the part called positional is invariant"
+    assert close(turned_direction, direction @ turn.T), "what is made of the part called invariant rotates"
+    assert distance(turned_direction, direction) > 0.1
+
+
+def test_vector_neuron_is_the_product_of_the_printed_pair(vectors: Tensor) -> None:
+    direction, content = TABLE1["Vector Neuron"].as_printed(vectors)
+    layer = TABLE1.make("Vector Neuron", V, eps=1e-14, dtype=torch.float64)(vectors)
+    assert torch.allclose(direction * content.unsqueeze(3), layer, rtol=1e-5, atol=1e-5)
+    assert close(direction.norm(dim=3), torch.ones(B, X, V, dtype=torch.float64))
+    assert distance(direction, layer) > 0.5
+    assert ((direction * layer).sum(3) < 0).double().mean() > 0.3, "and the layer reverses vectors"
+
+
+def test_the_missing_layer_is_variance_norm_on_vectors_in_the_reading_that_is_not_printed(vectors: Tensor) -> None:
+    vectors = vectors + 1
+    options = {"eps": 1e-14, "dtype": torch.float64}
+    field = TABLE1.make("Vector Field", V, **options)(vectors)
+    as_nodes = vectors.movedim(3, 2).flatten(1, 2)
+    back = lambda y: y.unflatten(1, (X, 3)).movedim(2, 3)  # noqa: E731
+    by_rms = TABLE1.make("VarianceNorm RMS", V, **options)(as_nodes)
+    assert close(field, back(by_rms))
+    assert distance(back(TABLE1["VarianceNorm"].as_printed(as_nodes)), field) > 0.05
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE1.values() if row.verdict == "same"])
