@@ -36,11 +36,15 @@ def jacobian(
     def of_features(features: Tensor) -> Tensor:
         return function(features, batch, batch_size)
 
-    x = x.detach().double()
+    return derivative(of_features, x.detach().double())
+
+
+def derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Float[Tensor, "..."]:
+    """The derivative of a function of one tensor, ``[*outputs, *inputs]``: all rows at once where it can be batched."""
     try:
-        return torch.autograd.functional.jacobian(of_features, x, vectorize=True)
-    except RuntimeError:  # an operation in the backward pass that cannot be batched
-        return torch.autograd.functional.jacobian(of_features, x)
+        return torch.func.jacrev(function)(x)
+    except RuntimeError:  # an operation that no function transform knows, such as autograd inside the layer
+        return torch.autograd.functional.jacobian(function, x)
 
 
 def sample_influence(
