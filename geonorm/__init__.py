@@ -1,6 +1,7 @@
 """Normalization layers for equivariant neural networks, and what they do to symmetry and information."""
 
 from geonorm.axes import Axes, Segments
+from geonorm.guide import recommend
 from geonorm.layers.fields import Vectors
 from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
 from geonorm.layers.message import MessageNorm
@@ -94,6 +95,7 @@ __all__ = [
     "fit_scale_factors",
     "load_scale_factors",
     "make",
+    "recommend",
     "scaled_weight_standardization",
     "spectral_norm",
     "weight_norm",

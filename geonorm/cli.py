@@ -22,11 +22,23 @@ def main() -> None:
 
 
 @main.command()
-def table() -> None:
-    """Print Table 1 of the survey with what was found about every row."""
-    import geonorm
+@click.argument("names", nargs=-1)
+@click.option("--after-2022", is_flag=True, help="The layers that Table 1 does not have, instead of Table 1.")
+def table(names: tuple[str, ...], after_2022: bool) -> None:
+    """Print Table 1 of the survey with what was found about every row.
 
-    click.echo(geonorm.TABLE1)
+    With NAMES, print all that is known about these rows, of either table: geonorm table GraphNorm rms_norm.
+    """
+    import geonorm
+    from geonorm.table.mapping import UnknownRowError
+    from geonorm.table.render import row_text
+
+    try:
+        rows = [geonorm.table.find(name) for name in names]
+    except UnknownRowError as error:
+        raise click.ClickException(str(error)) from error
+    shown = [row_text(row) for row in rows] or [repr(geonorm.AFTER_2022 if after_2022 else geonorm.TABLE1)]
+    click.echo("\n\n".join(shown))
 
 
 @main.command()
@@ -101,6 +113,19 @@ def _pair(option: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"option is {option!r}, expected name=value")
     return name, _literal(value)
+
+
+@main.command()
+@click.argument("task_name", metavar="TASK")
+@click.option("--vectors", is_flag=True, help="For features that turn with the sample; without it for scalars.")
+def recommend(task_name: str, vectors: bool) -> None:
+    """List the rows that match TASK (energy, forces, "set regression", ...) and why the others do not."""
+    from geonorm.guide import recommend as rows_for
+    from geonorm.match.tasks import TASKS
+
+    if task_name not in TASKS:
+        raise click.UsageError(f"no task is called {task_name!r}: choose one of {', '.join(TASKS)}")
+    click.echo(rows_for(TASKS[task_name], "vectors" if vectors else "scalars"))
 
 
 @main.group()

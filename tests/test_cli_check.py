@@ -57,3 +57,12 @@ def test_a_mistake_exits_with_two_and_says_what_is_wrong(arguments: tuple[str, .
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert re.search(message, result.output)
+
+
+def test_recommend_lists_matches_and_reasons() -> None:
+    result = CliRunner().invoke(main, ["recommend", "forces", "--vectors"])
+    assert result.exit_code == 0, result.output
+    matches, _, others = result.output.partition("No matches:")
+    assert "Allegro / MACE" in matches
+    assert "BatchNorm: on vector columns it breaks rotations" in others
+    assert CliRunner().invoke(main, ["recommend", "colour"]).exit_code == 2
