@@ -31,6 +31,32 @@ def test_table_prints_every_row():
     assert all(name in result.output for name in geonorm.TABLE1)
 
 
+def test_table_prints_the_layers_that_table_1_does_not_have():
+    result = invoke("table", "--after-2022")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == repr(geonorm.AFTER_2022).splitlines()
+    assert "EquivariantBatchNorm" in result.output
+    assert "GraphSizeNorm" not in result.output
+
+
+def test_table_prints_single_rows_of_either_table_and_variants():
+    result = invoke("table", "graph_norm", "EGAN", "RMSNorm")
+    assert result.exit_code == 0
+    first, second, third = result.output.split("\n\n")
+    assert first.splitlines()[0] == "GraphNorm"
+    assert "\\frac{\\mathcal A-\\alpha" in first
+    assert "cai2021graphnorm" in first
+    assert "mean of the scalars over nodes and channels" in second
+    assert "not in Table 1" in third
+
+
+def test_table_names_the_nearest_row_of_a_name_that_is_unknown():
+    result = invoke("table", "grafnorm")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no normalization layer is called 'grafnorm': try 'GraphNorm'")
+    assert len(result.output.splitlines()) == 1
+
+
 def test_help_does_not_wait_for_torch():
     code = (
         "import sys; from geonorm.cli import main\n"

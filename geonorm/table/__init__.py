@@ -53,6 +53,21 @@ AFTER_2022 = Table(
 _EVERY_ROW = Table((*TABLE1.values(), *AFTER_2022.values()))
 
 
+def find(name: str) -> Row:
+    """Look a row up in both tables.
+
+    Args:
+        name: Name of a row, of a variant or of a class, also in lower_snake.
+
+    Returns:
+        The row.
+
+    Raises:
+        UnknownRowError: If no row has the name; the message gives the nearest ones.
+    """
+    return _EVERY_ROW[name]
+
+
 def make(name: str, *args: Any, **kwargs: Any) -> Any:
     """Build a normalization layer by name, so that a model can take the name as an option.
 
