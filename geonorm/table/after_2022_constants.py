@@ -22,7 +22,8 @@ ROWS = (
         verdict="unlisted",
         note="Older than the survey, and part of the Allegro that it trains, but not named: constants of the training "
         "set for every element $Z$ turn the numbers of a network into energies.",
-        verified="Outputs against nequip's layer and the least-squares constants of a data set made for it.",
+        verified="Outputs against nequip's layer and MACE's formula; the constants found in data that were made with "
+        "known ones.",
         properties=Properties(inversion=False),
         layer=PerTypeScaleShift,
         needs={"scales": [1.5, 0.5], "shifts": [-2.0, 3.0]},
@@ -40,7 +41,7 @@ ROWS = (
         verdict="unlisted",
         note="Older than the survey, and the normalization of the GemNet that it trains, but not named: one "
         "constant for each place in the network, measured once and never trained.",
-        verified="The fitted constants against their closed form, and the variances behind them.",
+        verified="The variances behind the fitted constants, which are those of the references.",
         properties=Properties(rotation="node"),
         layer=ScaleFactor,
     ),
@@ -56,7 +57,8 @@ ROWS = (
         verdict="unlisted",
         note="SchNet's own count of neighbours, learned and made smooth: an atom that crosses the cutoff changes "
         "nothing at the crossing.",
-        verified="Outputs and gradients against the closed form, and two derivatives at the cutoff.",
+        verified="The density against MACE's, written anew with e3nn and nequip's cutoff; two continuous derivatives at "
+        "the cutoff.",
         learnable={"weights.0": "8, 1"},
         features="irreps",
         properties=Properties(rotation="node"),

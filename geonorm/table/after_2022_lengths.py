@@ -77,7 +77,7 @@ ROWS = (
         verdict="unlisted",
         note="The lengths of a node's vectors are stretched to the interval from 0 to 1: the shortest vector is always "
         "lost, and there are kinks where lengths are equal.",
-        verified="Outputs against PyG's VecLayerNorm of ViSNet; gradients against the closed form.",
+        verified="Outputs and gradients against the VecLayerNorm of PyG's ViSNet.",
         mean=Axes("v"),
         scale=Axes("v"),
         statistic="range",

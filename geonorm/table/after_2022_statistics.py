@@ -79,9 +79,9 @@ ROWS = (
         published=r"\gamma\odot\frac{\mathcal A-\mu_{\{x\}}^{0e}}"
         r"{\sqrt{\mathrm{RMS}^2_{\{x,m\}}+\varepsilon}}+\beta^{0e}",
         verdict="unlisted",
-        note="Older than the survey, where its first code took pseudoscalars for scalars: the mean and the bias of 0o "
-        "break inversion.",
-        verified="Outputs and gradients against the closed form, and graph by graph against e3nn.nn.BatchNorm.",
+        note="Older than the survey: its statistics are those of a graph, found by the batch vector; its first code took "
+        "pseudoscalars for scalars, whose mean and bias break inversion.",
+        verified="Outputs and gradients against the closed form, on a dense batch also against e3nn.nn.BatchNorm.",
         mean=Axes("x"),
         scale=Axes("xm"),
         statistic="residual",
@@ -110,7 +110,7 @@ ROWS = (
         verdict="unlisted",
         note=r"GraphNorm with one $\alpha$ and one divisor for the components of a vector: $\alpha$ starts at 1 for "
         "scalars and at 0 for what rotates, and may be learned since a graph's mean vector rotates with the graph.",
-        verified=r"Outputs and gradients against the closed form at several $\alpha$; on scalars against PyG "
+        verified=r"Outputs and gradients against the closed form at several $\alpha$; on scalars equal to the row "
         "GraphNorm.",
         mean=Axes("x"),
         scale=Axes("xm"),
@@ -138,7 +138,7 @@ ROWS = (
         verdict="unlisted",
         note="The Vector Perceptron's layer for all types: one divisor for each type of a node, so that the relative "
         "size of types is lost; a variant also subtracts the mean vector over channels.",
-        verified="Outputs and gradients of both variants against their closed forms.",
+        verified="Outputs and gradients of both variants against the formulas of the authors' code, written anew.",
         mean=Axes("v"),
         scale=Axes("vm"),
         statistic="residual",
@@ -172,7 +172,7 @@ ROWS = (
         verdict="unlisted",
         note="LayerNorm of the scalars, and one divisor for everything that rotates, in which the types count equally: "
         "their relative size is kept.",
-        verified="Outputs and gradients against the closed form.",
+        verified="Outputs and gradients against the formula of the authors' code, written anew.",
         mean=Axes("v"),
         scale=Axes("vtm"),
         statistic="residual",
@@ -202,7 +202,7 @@ ROWS = (
         verdict="unlisted",
         note="One divisor for all types of a node, which count equally, after the scalars are centred: a common scale "
         "of the node is all that is lost of what rotates.",
-        verified="Outputs and gradients against the closed form.",
+        verified="Outputs and gradients against the formula of the authors' code, written anew.",
         mean=Axes("v"),
         scale=Axes("vtm"),
         statistic="residual",
@@ -227,8 +227,8 @@ ROWS = (
         verdict="unlisted",
         note="BatchNorm with statistics, gain and bias of its own for every type $Z$ of node, which in a molecule is "
         "the element.",
-        verified="Outputs and running buffers against PyG HeteroBatchNorm, which detaches its statistics; gradients "
-        "against BatchNorm type by type.",
+        verified="Outputs, gradients and running buffers against torch.nn.BatchNorm1d type by type; evaluation mode "
+        "against PyG HeteroBatchNorm, which stops the gradient through its statistics in training.",
         mean=Axes("bx"),
         scale=Axes("bx"),
         statistic="residual",

@@ -182,8 +182,8 @@ VECTOR_FIELD = Row(
     verdict="missing",
     note="Case 3 of the survey rests on this layer and the text compares it with VarianceNorm, but Table 1 has no row "
     "for it: the comparison holds for the RMS reading of VarianceNorm, not for the printed standard deviation.",
-    verified="Outputs, gradients and the running second moment against the closed form of the authors' code; two other "
-    "readings, RMS and standard deviation of the lengths, against theirs.",
+    verified="Outputs, gradients and the running second moment against the authors' formula, written anew, and against "
+    "e3nn.nn.BatchNorm on vectors; two other readings against their closed forms.",
     scale=Axes("bxm"),
     statistic="rms",
     learnable={"weight": "channels"},
