@@ -35,7 +35,7 @@ class DiffGroupNorm(nn.Module):
         dtype: Their dtype.
 
     Raises:
-        ValueError: If ``groups`` is smaller than one.
+        ValueError: If ``groups`` is smaller than one, or ``channels`` is not a number.
 
     Source: Zhou et al. 2020 (arXiv 2006.06972); equal to PyTorch Geometric ``DiffGroupNorm``.
     """
@@ -54,6 +54,11 @@ class DiffGroupNorm(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(channels, (str, tuple)):
+            raise ValueError(
+                f"channels is {channels!r}, expected a number of scalar channels: columns that rotate would change the "
+                "groups. EquivariantBatchNorm is a batch normalization for features that rotate"
+            )
         if groups < 1:
             raise ValueError(f"groups is {groups}, expected at least one soft group")
         self.channels, self.groups, self.lamda = channels, groups, lamda

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.nn import norm as pyg
 
 import geonorm as gn
+from geonorm.layers.fields import Vectors
 
 CHANNELS, NODES = 6, 13
 
@@ -137,3 +138,13 @@ def test_reset_forgets_what_was_learned() -> None:
 def test_fewer_than_one_group_is_refused() -> None:
     with refused("groups is 0, expected at least one soft group"):
         gn.DiffGroupNorm(CHANNELS, 0)
+
+
+@pytest.mark.parametrize("given", ["4x0e+2x1o", Vectors(4)], ids=str)
+def test_features_that_rotate_are_refused_because_the_groups_would_turn_with_them(given: str | Vectors) -> None:
+    with refused("expected a number of scalar channels: .*EquivariantBatchNorm is a batch normalization for features"):
+        gn.DiffGroupNorm(given, 2)
+    x = features(NODES, 6)
+    layer = randomize(gn.DiffGroupNorm(6, 2, dtype=torch.float64))
+    turn = torch.block_diag(*[torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q] * 2)
+    assert difference(layer(x @ turn.T), layer(x) @ turn.T) > 1e-3
