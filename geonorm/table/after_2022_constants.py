@@ -57,8 +57,8 @@ ROWS = (
         verdict="unlisted",
         note="SchNet's own count of neighbours, learned and made smooth: an atom that crosses the cutoff changes "
         "nothing at the crossing.",
-        verified="The density against MACE's, written anew with e3nn and nequip's cutoff; two continuous derivatives at "
-        "the cutoff.",
+        verified="The density against MACE's, written anew with e3nn and nequip's cutoff; two continuous derivatives "
+        "at the cutoff.",
         learnable={"weights.0": "8, 1"},
         features="irreps",
         properties=Properties(rotation="node"),

@@ -79,8 +79,8 @@ ROWS = (
         published=r"\gamma\odot\frac{\mathcal A-\mu_{\{x\}}^{0e}}"
         r"{\sqrt{\mathrm{RMS}^2_{\{x,m\}}+\varepsilon}}+\beta^{0e}",
         verdict="unlisted",
-        note="Older than the survey: its statistics are those of a graph, found by the batch vector; its first code took "
-        "pseudoscalars for scalars, whose mean and bias break inversion.",
+        note="Older than the survey: its statistics are those of a graph, found by the batch vector; its first code "
+        "took pseudoscalars for scalars, whose mean and bias break inversion.",
         verified="Outputs and gradients against the closed form, on a dense batch also against e3nn.nn.BatchNorm.",
         mean=Axes("x"),
         scale=Axes("xm"),
