@@ -146,12 +146,15 @@ def measure(
         irreps=irreps,
         groups=groups,
         irrelevant=task.irrelevant,
+        coordinates=coordinates,
         readout=at.per_sample,
         seed=seed,
     )
     confused = {}
     if not at.per_sample:  # two different samples may well have the same energy
-        confused = confusions(function, x, batch, irreps=irreps, irrelevant=task.irrelevant, seed=seed)
+        confused = confusions(
+            function, x, batch, irreps=irreps, irrelevant=task.irrelevant, coordinates=coordinates, seed=seed
+        )
     return StateReport(name, errors, at.floor, bound, level, removed, confused)
 
 

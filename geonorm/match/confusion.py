@@ -25,6 +25,7 @@ def confusions(
     *,
     irreps: str | tuple | None = None,
     irrelevant: Iterable[Change] = (),
+    coordinates: bool = False,
     seed: int = 0,
 ) -> dict[str, float]:
     """Put a sample and a changed copy of it into one batch: for which changes are their outputs the same?
@@ -38,6 +39,7 @@ def confusions(
         batch: The sample of each node, sorted; the first sample is copied.
         irreps: What the columns are.
         irrelevant: Changes that the task does not mind, which are left out.
+        coordinates: The features are raw coordinates: some shifts are translations.
         seed: The seed of the changes.
 
     Returns:
@@ -48,12 +50,14 @@ def confusions(
     nodes = len(first)
     again = torch.cat([batch[own], batch[own] + 1, batch[~own] + 1])
     number = int(batch.max()) + 2
-    left_out = {(change.kind, frozenset(change.per) - {"sample"}) for change in irrelevant}
+    declared = [(each.kind, _pool(first, each.per, irreps)) for each in irrelevant if each.kind in ("shift", "scale")]
+    if coordinates and any(change.kind == "translation" for change in irrelevant):
+        declared.append(("shift", (torch.arange(first[0].numel()) % 3).expand(first.shape)))
     found = {}
     for kind, per in _changes(first, irreps):
-        if (kind, frozenset(per)) in left_out:
-            continue
         pool = actions.pools(first, None, per, irreps=irreps)
+        if any(kind == known and _refines(finer, pool) for known, finer in declared):
+            continue
         changed = {"shift": actions.shift, "scale": actions.scale}[kind](first, pool, seed + 1)
         if relative_error(changed, first) < SAME:
             continue
@@ -66,6 +70,18 @@ def confusions(
         if difference < SAME:
             found[str(Change(kind, per)) if per else f"{kind} of the sample"] = difference
     return found
+
+
+def _pool(x: Tensor, per: tuple[str, ...], irreps: str | tuple | None) -> Tensor:
+    """The pools of a change that a task declares, inside one sample; names that mean nothing here are no pools."""
+    known = {"sample", "node", *actions.column_groups(x, irreps)}
+    return actions.pools(x, None, tuple(name for name in per if name in known), irreps=irreps)
+
+
+def _refines(finer: Tensor, coarser: Tensor) -> bool:
+    """Whether every pool of the one lies in a pool of the other: then what the other can do, the one can do."""
+    pairs = torch.stack([finer.flatten(), coarser.flatten()]).unique(dim=1)
+    return pairs.shape[1] == len(finer.unique())
 
 
 def _changes(x: Tensor, irreps: str | tuple | None) -> list[tuple[str, tuple[str, ...]]]:

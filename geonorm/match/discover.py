@@ -9,17 +9,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geonorm.layers.fields import Fields
 from geonorm.match import actions
 from geonorm.match.errors import relative_error
 from geonorm.match.families import families, intersection, outside
+from geonorm.match.places import lost_rotations, translations
 from geonorm.match.tasks import Change
 
 Function = Callable[[Tensor], Tensor]
+#: A place in the order, and: declared, kind, what a parameter belongs to if a finite change confirms it, name, basis.
+Met = tuple[tuple[bool, bool, int, int], tuple[bool, str, tuple[str, ...] | None, str, Tensor]]
 
 #: Singular values below this part of the largest are zero up to rounding.
 EXACT = 1e-9
 #: Up to this part of the largest a direction is lost approximately, as ε in a divisor leaves it.
 APPROXIMATE = 3e-2
+#: The sine of the angle up to which directions of a part of a family lie in the exactly lost space.
+ALIGNED = 1e-5
 #: The relative change of the output below which a finite change of the input counts as unseen: ε may be in the way.
 UNSEEN = 3e-2
 #: The same for reversals and reciprocal lengths, which no ε disturbs.
@@ -60,6 +66,7 @@ def discover(
     irreps: str | tuple | None = None,
     groups: int | None = None,
     irrelevant: Iterable[Change] = (),
+    coordinates: bool = False,
     readout: bool = False,
     seed: int = 0,
 ) -> Removed:
@@ -73,6 +80,7 @@ def discover(
         irreps: What the columns are.
         groups: The number of groups of channels, if names may speak of them.
         irrelevant: What the task does not mind.
+        coordinates: The features are raw coordinates, which can be translated.
         readout: The output has one row for each sample: it forgets most of a sample by design, so that only whole
             families of changes count.
         seed: The seed of the finite changes.
@@ -92,7 +100,9 @@ def discover(
     found: dict[bool, dict[str, int]] = {True: {}, False: {}}
     approximate = {}
     declared = {(change.kind, frozenset(change.per)) for change in irrelevant}
-    for allowed, kind, per, name, inside in _inside(x, batch, irreps, groups, space, exact, declared, readout):
+    met = _inside(x, batch, irreps, groups, space, exact, declared, readout)
+    met += _places(matrix, x, batch, irreps, largest, declared, coordinates, exact, readout)
+    for allowed, kind, per, name, inside in (entry for _, entry in sorted(met, key=lambda entry: entry[0])):
         new = outside(inside, covered)
         if not new.shape[1] or (
             per is not None and not _unseen(function, x, y, batch, kind, per, irreps, groups, seed)
@@ -109,7 +119,7 @@ def discover(
         irrelevant=found[True],
         approximate=approximate,
         unnamed=unnamed,
-        flips=_flips(function, x, y, batch, irreps),
+        flips=_flips(function, x, y, batch, irreps, ("inversion", frozenset({"sample"})) in declared),
         columns=columns,
         dimension=covered.shape[1] + unnamed,
     )
@@ -124,8 +134,8 @@ def _inside(
     exact: Tensor,
     declared: set[tuple[str, frozenset[str]]],
     readout: bool,
-) -> list[tuple[bool, str, tuple[str, ...] | None, str, Tensor]]:
-    """The families that meet the space: first what is declared, then whole ones, large ones, coarse ones.
+) -> list[Met]:
+    """The families that meet the space, in the order: what is declared, then whole ones, large ones, coarse ones.
 
     A whole family may be lost approximately, since it is confirmed by a finite change; of others only directions that
     are lost exactly count, since the parameters of a part cannot be chosen freely.
@@ -136,11 +146,38 @@ def _inside(
         partial = inside.shape[1] < directions.shape[1]
         allowed = (kind, frozenset(per)) in declared
         if partial and not allowed:
-            inside = inside[:, :0] if readout else intersection(directions, exact)
+            inside = inside[:, :0] if readout else intersection(directions, exact, ALIGNED)
         if inside.shape[1]:
             order = (not allowed, partial, -inside.shape[1], directions.shape[1])
             met.append((order, (allowed, kind, None if partial or "lengths" in kind else per, name, inside)))
-    return [entry for _, entry in sorted(met, key=lambda entry: entry[0])]
+    return met
+
+
+def _places(
+    matrix: Tensor,
+    x: Tensor,
+    batch: Tensor,
+    irreps: str | tuple | None,
+    largest: float,
+    declared: set[tuple[str, frozenset[str]]],
+    coordinates: bool,
+    exact: Tensor,
+    readout: bool,
+) -> list[Met]:
+    """Lost rotations, and lost translations of raw coordinates; both are lost exactly, whatever ε."""
+    lost = [] if irreps is None else lost_rotations(matrix, x, batch, str(irreps), largest)
+    if coordinates:
+        inside = intersection(translations(x, batch), exact, ALIGNED)
+        if inside.shape[1]:
+            lost.append(("translation", ("sample",), True, "translation per sample", inside))
+    met = []
+    for kind, per, whole, name, inside in lost:
+        allowed = (kind, frozenset(per)) in declared
+        if whole or allowed or not readout:
+            met.append(
+                ((not allowed, not whole, -inside.shape[1], inside.shape[1]), (allowed, kind, None, name, inside))
+            )
+    return met
 
 
 def _unseen(
@@ -166,11 +203,15 @@ def _entries(columns: tuple[int, ...], x: Tensor) -> Float[Tensor, "inputs entri
     return directions
 
 
-def _flips(function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str | tuple | None) -> tuple[str, ...]:
+def _flips(
+    function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str | tuple | None, inverted: bool
+) -> tuple[str, ...]:
     """Finite changes that the output does not show: reversals, and lengths that become their reciprocals.
 
-    One for each node and field comes first; it implies all coarser ones, which are then left out.
+    One for each node and field comes first; it implies all coarser ones, which are then left out. Where all fields are
+    odd, reversing a sample is to invert it, which a task may not mind.
     """
+    odd = inverted and irreps is not None and all(irrep.p == -1 for irrep in Fields(str(irreps)).types)
     columns = actions.column_groups(x, irreps)
     finest = "field" if "field" in columns else "channel"
     found: list[tuple[str, tuple[str, ...]]] = []
@@ -181,7 +222,9 @@ def _flips(function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str 
             implied = any(kind == other and _refines(finer, per) for other, finer in found)
             if kind == "reciprocal lengths":  # which is a scale, where scales are lost anyway
                 implied = implied or relative_error(function(actions.scale(x, pool)), y) < UNSEEN
-            if not implied and relative_error(function(change(x, pool)), y) < SAME:
+            if implied or (odd and kind == "reversal" and _whole_samples(pool, batch)):
+                continue
+            if relative_error(function(change(x, pool)), y) < SAME:
                 found.append((kind, per))
     return tuple(str(Change(kind, per)) if per else f"{kind} of all features" for kind, per in found)
 
@@ -189,6 +232,12 @@ def _flips(function: Function, x: Tensor, y: Tensor, batch: Tensor, irreps: str 
 def _refines(finer: tuple[str, ...], coarser: tuple[str, ...]) -> bool:
     """Whether what is done per the one can be done per the other too: a node belongs to one sample."""
     return set(coarser) <= set(finer) | ({"sample"} if "node" in finer else set())
+
+
+def _whole_samples(pool: Tensor, batch: Tensor) -> bool:
+    """Whether reversing every second pool does the same to all entries of a sample."""
+    odd = pool % 2 == 1
+    return all(bool(odd[batch == sample].all()) or not bool(odd[batch == sample].any()) for sample in batch.unique())
 
 
 def _reversed(x: Tensor, pool: Tensor) -> Tensor:

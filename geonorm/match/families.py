@@ -56,11 +56,11 @@ def _unit_fields(x: Features, field: Int[Tensor, " columns"]) -> Features:
 
 
 def intersection(
-    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
+    directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"], angle: float = ANGLE
 ) -> Float[Tensor, "inputs common"]:
     """The directions (an orthonormal family) that lie in the space, up to the angle."""
     sines, combinations = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)[1:]
-    return directions @ combinations[sines < ANGLE].T
+    return directions @ combinations[sines < angle].T
 
 
 def outside(

@@ -149,7 +149,7 @@ class MatchReport:
             if symmetry != "degenerate":
                 where = ", ".join(s.name for s in self.states if symmetry in s.broken(self.task))
                 floor = max(s.floor for s in self.states if symmetry in s.broken(self.task))
-                said.append(("breaks", f"{symmetry}: relative error {error:.2g}, noise {floor:.0e} ({where})"))
+                said.append(("breaks", f"{symmetry}: relative error {error:.2g}, noise {_order(floor)} ({where})"))
         for name, dimension in self.added.items():
             where = ", ".join(s.name for s in self.states if name in s.added)
             number = f": {dimension} direction{'s' * (dimension != 1)}" if dimension else ""
@@ -180,6 +180,11 @@ class MatchReport:
             f'<table class="dataframe"><caption style="text-align: left">{caption}</caption>'
             f"<tbody>{lines}</tbody></table>"
         )
+
+
+def _order(floor: float) -> str:
+    """The order of a noise floor, whose digits differ from machine to machine."""
+    return next((f"below {bound:.0e}" for bound in (1e-10, 1e-5, 1e-2) if floor < bound), f"{floor:.0e}")
 
 
 def _ranges(columns: tuple[int, ...]) -> str:

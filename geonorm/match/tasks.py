@@ -15,7 +15,7 @@ SYMMETRIES = {
     "translation": "moving the raw coordinates of a sample leaves its output as it is, or moves it along",
     "sample independence": "the output of a sample does not depend on the other samples of the batch",
 }
-_CHANGE = re.compile(r"^(shift|scale)(?: per (?:(\w+)|\((\w+(?:, \w+)*)\)))?$")
+_CHANGE = re.compile(r"^(shift|scale|rotation|inversion|translation)(?: per (?:(\w+)|\((\w+(?:, \w+)*)\)))?$")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Change:
     """A family of changes of the features, with a parameter of its own for each of a set of things.
 
     Args:
-        kind: ``"shift"`` or ``"scale"``.
+        kind: ``"shift"``, ``"scale"``; of what has a place in space ``"rotation"``, ``"inversion"``, ``"translation"``.
         per: What each parameter belongs to: ``"sample"``, ``"node"``, ``"channel"``, ``"field"``, ``"type"``.
     """
 
@@ -98,32 +98,38 @@ class Task:
 
 _SETS = ("node permutation", "sample permutation", "sample independence")
 _MOLECULES = (*_SETS, "rotation", "inversion", "translation")
+# An invariant of a molecule does not mind how it lies in space; a force turns with it, so that to forget is to lose.
+_INVARIANT = ("rotation per sample", "inversion per sample", "translation per sample")
 
 ENERGY = Task(
     "energy",
     respects=_MOLECULES,
+    irrelevant=_INVARIANT,
     about="The energy of a molecule or crystal: every length and every neighbour counts.",
 )
 FORCES = Task(
     "forces",
     respects=_MOLECULES,
+    irrelevant=["translation per sample"],
     about="The forces on the atoms: they turn with the molecule and depend on nothing else in the batch.",
 )
 DIPOLE = Task(
     "dipole",
     respects=_MOLECULES,
+    irrelevant=["translation per sample"],
     about="The dipole moment of a neutral molecule: a vector that turns, changes sign under inversion, and ignores "
     "where the molecule is.",
 )
 COUPLING = Task(
     "coupling",
     respects=_MOLECULES,
+    irrelevant=_INVARIANT,
     about="Scalar couplings between pairs of nuclei: invariants of each molecule by itself.",
 )
 POINT_CLOUD_CLASS = Task(
     "point cloud class",
     respects=(*_SETS, "rotation", "translation"),
-    irrelevant=["scale per sample"],
+    irrelevant=["scale per sample", "rotation per sample", "translation per sample"],
     about="The class of a shape in any pose, place and size; mirror images may differ.",
 )
 SET_REGRESSION = Task(

@@ -122,9 +122,13 @@ def test_what_is_declared_per_channel_covers_what_is_lost_of_all_channels() -> N
 def test_pair_norm_of_raw_coordinates_suits_point_clouds_and_not_energies() -> None:
     layer = gn.PairNorm("1x1o")
     report = check(layer, "1x1o", task=POINT_CLOUD_CLASS, coordinates=True)
-    assert set(report.broken) == set()
+    assert report.matched, str(report)
+    assert not report.confuses
+    assert report.states[0].removed.irrelevant == {"translation per sample": 6, "scale per sample": 2}
     assert report.states[0].errors["translation"] < 1e-12
-    assert set(check(layer, "1x1o", task=ENERGY, coordinates=True).added) > {"scale per sample"}
+    assert check(layer, "1x1o", task=ENERGY, coordinates=True).added == {"scale per sample": 2}
+    # As features, the same numbers have no place in space, and to lose their mean is a loss.
+    assert check(layer, "1x1o", task=ENERGY).added == {"shift per (sample, channel)": 6, "scale per sample": 2}
 
 
 def test_a_layer_that_feels_where_the_molecule_is_breaks_translation() -> None:
@@ -163,7 +167,9 @@ def test_a_readout_per_sample_is_checked_too() -> None:
     assert not report.broken
     assert not report.couples
     assert report.level == "sample"
-    assert report.added == {"reversal per (node, field)": 0}, "of whole families a sum of squares forgets only signs"
+    # Of whole families a sum of squares forgets how each vector lies; that the sample lies somehow is allowed.
+    assert report.added == {"rotation per (node, field)": 66, "reversal per (node, field)": 0}
+    assert report.states[0].removed.irrelevant == {"rotation per sample": 6}
 
 
 def test_the_report_is_text_html_and_data() -> None:
