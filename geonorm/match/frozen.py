@@ -41,8 +41,8 @@ def frozen(layer: Callable[..., Tensor], training: bool = True) -> Function:
         buffers = dict(module.named_buffers())
 
         def function(*arguments: Tensor | int | None) -> object:
-            # Function transforms allow a change in place only of tensors that depend on the input.
-            nothing = arguments[0][:0].sum()
+            # Function transforms allow a change in place only of what comes from the input. Buffers take no gradient.
+            nothing = arguments[0][:0].sum().detach()
             fresh = {n: b + nothing if b.is_floating_point() else b.clone() for n, b in buffers.items()}
             return torch.func.functional_call(module, fresh, arguments)
 

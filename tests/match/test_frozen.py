@@ -84,6 +84,14 @@ def test_inputs_that_are_not_known_here_are_asked_for_by_name() -> None:
         frozen(lambda x: 1.0)(torch.zeros(2, 3))
 
 
+def test_gradients_flow_to_the_features_and_not_to_the_buffers() -> None:
+    x = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    for layer in (nn.BatchNorm1d(8), BatchNorm(8)):
+        (gradient,) = torch.autograd.grad(frozen(layer)(x, BATCH).pow(3).sum(), x)
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 1e-3
+
+
 def test_several_outputs_of_a_node_are_columns_side_by_side() -> None:
     x = torch.randn(5, 4, 3, dtype=torch.float64)
     y = frozen(lambda x: (x.square().sum(2), 2 * x))(x)
