@@ -84,6 +84,13 @@ def test_the_map_in_words_has_every_name_year_and_community():
     assert "A: LayerNorm (graph) (2016, language) = GroupNorm (2018, vision) = SetNorm (2022, sets)." in alt
 
 
+def test_a_name_that_fits_on_neither_side_is_refused():
+    name = "A name that is much too long for a figure of the width of a page in a book"
+    with pytest.raises(ValueError, match="does not fit beside its year 2018: shorten it"):
+        viz.timeline({"A": [*GROUPS["A"], Stop(name, 2018, "vision")]}, "A title")
+    assert matplotlib.pyplot.get_fignums() == []
+
+
 @pytest.mark.parametrize("groups", [{}, {"A": []}, {"AB": GROUPS["A"]}], ids=["none", "empty", "long name"])
 def test_groups_that_cannot_be_drawn_are_refused(groups):
     for function in (viz.timeline, viz.alt_timeline):

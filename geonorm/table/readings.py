@@ -88,7 +88,7 @@ SETTINGS = {
         Setting("two groups", {"num_groups": 2}),
         Setting("a group per channel", lambda channels: {"num_groups": channels}),
     ),
-    "FilterResponseNorm": (Setting(), Setting("without its threshold", {"threshold": False})),
+    "FilterResponseNorm": (Setting(), Setting("linear part", {"threshold": False})),
     "VarianceNorm": (Setting("deviation", {"statistic": "std"}), Setting("RMS", {"statistic": "rms"})),
     "GraphNorm": (Setting("α = 1"), Setting("α = 0", fill={"mean_scale": 0.0})),
     "PairNorm": (Setting(), Setting("individually", {"scale_individually": True})),

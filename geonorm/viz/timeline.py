@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.textpath import TextPath
 
 from geonorm.viz.style import COLORS, figure
 
 LINE_COLORS = ("vermillion", "blue", "green", "purple", "ink")
 LINE_STYLES = ("-", "--")
-#: Inches for a row of text, for the name of a lane, and for one letter of a name; years left and right of the stops.
-ROW, LANE, LETTER, MARGIN = 0.27, 0.34, 0.083, 0.5
+#: Inches for a row of text and for the name of a lane; years left and right of the stops.
+ROW, LANE, MARGIN = 0.27, 0.34, 0.5
+#: Points: the size of a name, and its distance from the middle of its marker.
+SIZE, GAP = 11, 10
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def timeline(groups: Mapping[str, Sequence[Stop]], title: str) -> Figure:
         The figure.
 
     Raises:
-        ValueError: If there is no group, a group is empty, or its name is longer than a letter.
+        ValueError: If there is no group, a group is empty, its name is longer than a letter, or the name of a stop is
+            too long to stand beside it.
     """
     _check(groups)
     lanes = _lanes(groups)
@@ -76,12 +81,20 @@ def timeline(groups: Mapping[str, Sequence[Stop]], title: str) -> Figure:
     depth = 0.0
     for number, (lane, stops) in enumerate(lanes.items()):
         bottom = depth + LANE + ROW * len(stops)
-        ax.axhspan(depth, bottom, color=COLORS["pale"] if number % 2 == 0 else "white", zorder=0, linewidth=0)
-        ax.text(first - 0.8 * MARGIN, depth + LANE / 2, lane, va="center", fontsize=12, color="#555555", style="italic")
+        band = COLORS["pale"] if number % 2 == 0 else "white"
+        ax.axhspan(depth, bottom, color=band, zorder=0, linewidth=0)
+        words = {"fontsize": 12, "color": "#555555", "style": "italic", "va": "center", "zorder": 3}
+        # Lines pass behind the words, here and below.
+        behind = {"boxstyle": "square,pad=0.05", "facecolor": band, "edgecolor": "none", "alpha": 0.75}
+        ax.text(first - 0.8 * MARGIN, depth + LANE / 2, lane, bbox=behind, **words)
         for index, (letter, stop) in enumerate(stops):
             place = (float(stop.year), depth + LANE + ROW * (index + 0.5))
             places[letter].append(place)
-            fits = stop.year + (len(stop.name) * LETTER + 0.2) * years_per_inch < last + MARGIN
+            length = (TextPath((0, 0), stop.name, size=SIZE).get_extents().width + GAP + 3) / 72 * years_per_inch
+            fits = stop.year + length < last + MARGIN
+            if not fits and stop.year - length < first - MARGIN:
+                plt.close(fig)
+                raise ValueError(f"{stop.name!r} does not fit beside its year {stop.year}: shorten it")
             _draw_stop(ax, letter, stop, place, colors[letter], before=not fits)
         depth = bottom
     for number, (letter, color) in enumerate(colors.items()):
@@ -131,13 +144,12 @@ def _draw_stop(ax: Axes, letter: str, stop: Stop, place: tuple[float, float], co
     label = ax.annotate(
         stop.name,
         place,
-        xytext=(-10 if before else 10, 0),
+        xytext=(-GAP if before else GAP, 0),
         textcoords="offset points",
         ha="right" if before else "left",
         va="center",
-        fontsize=11,
+        fontsize=SIZE,
         zorder=3,
-        # Lines pass behind the words.
         bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
     )
     # The side is chosen so that it fits; the layout must not make room for it once more.

@@ -19,7 +19,7 @@ EQUAL = [
     ("scalars", {"InstanceNorm": 1, "GroupNorm (a group per channel)": 1, "GraphNorm (α = 1)": 1}),
     ("scalars", {"InstanceNorm": 1, "EquivariantInstanceNorm": 1, "EquivariantGraphNorm (α = 1)": 1}),
     ("scalars", {"LayerNorm (node)": 1, "Vector Perceptron": 1, "EquivariantLayerNorm": 1}),
-    ("scalars", {"FilterResponseNorm (without its threshold)": 1, "GraphNorm (α = 0)": 1}),
+    ("scalars", {"FilterResponseNorm (linear part)": 1, "GraphNorm (α = 0)": 1}),
     ("scalars", {"BatchNorm": 1, "EquivariantBatchNorm": 1}),
     ("scalars", {"Allegro": 1, "MACE": 12**-0.5}),
     ("vectors", {"Vector Field": 1, "Quaternion (per channel)": 1, "EquivariantBatchNorm": 1}),
