@@ -42,7 +42,7 @@ def jacobian(
 def derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Float[Tensor, "..."]:
     """The derivative of a function of one tensor, ``[*outputs, *inputs]``: all rows at once where it can be batched."""
     try:
-        return torch.func.jacrev(function)(x)
+        return torch.func.jacrev(function)(x).detach()  # the parameters of a layer take part
     except RuntimeError:  # an operation that no function transform knows, such as autograd inside the layer
         return torch.autograd.functional.jacobian(function, x)
 

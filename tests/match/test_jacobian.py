@@ -41,6 +41,10 @@ def test_the_jacobian_agrees_with_finite_differences(layer) -> None:
     torch.testing.assert_close(along, (moved[0] - moved[1]) / (2 * step), rtol=1e-6, atol=1e-8)
 
 
+def test_a_jacobian_has_no_gradient_of_its_own() -> None:
+    assert not jacobian(GraphNorm(8), torch.randn(9, 8), BATCH).requires_grad
+
+
 def test_an_operation_that_cannot_be_batched_is_differentiated_one_output_at_a_time() -> None:
     class Square(torch.autograd.Function):
         @staticmethod
