@@ -56,7 +56,9 @@ def _learned(layer: nn.Module, draw: Callable[[int], tuple[Tensor, Tensor, int]]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in parameters:
-            size = parameter.square().mean().sqrt().clamp(min=1.0 if parameter.ndim < 2 else 0.0)
+            size = parameter.square().mean().sqrt()
+            if parameter.ndim < 2 or size == 0:  # a matrix of zeros is a bias of vectors, or learns from zero
+                size = size.clamp(min=1.0)
             step = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator).clamp(-2, 2)
             parameter.add_(MOVE * size * step)
         run = _caller(copy)
