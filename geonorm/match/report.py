@@ -51,7 +51,7 @@ class StateReport:
         return added
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MatchReport:
     """Whether a layer is a geometric match for a task.
 
@@ -166,6 +166,9 @@ class MatchReport:
         width = max(len(heading) for heading, _ in rest)
         return "\n".join([verdict, *(f"  {heading.ljust(width)}  {text}" for heading, text in rest)])
 
+    def __repr__(self) -> str:
+        return str(self)  # at a prompt one asks for the verdict, not for every number behind it
+
     def _repr_html_(self) -> str:
         import html
 
@@ -177,8 +180,9 @@ class MatchReport:
         )
         caption = html.escape(verdict, quote=False)
         return (
+            f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{html.escape(verdict)}">'
             f'<table class="dataframe"><caption style="text-align: left">{caption}</caption>'
-            f"<tbody>{lines}</tbody></table>"
+            f"<tbody>{lines}</tbody></table></div>"
         )
 
 
