@@ -34,7 +34,7 @@ class Advice:
         reasons: Why it does not match; empty for a match.
         remarks: What to know before using it.
         erases: The number of directions that it removes from a batch of 2 samples, 9 nodes and 8 channels.
-        cost: A place in :data:`COSTS`.
+        cost: A place in ``geonorm.guide.COSTS``.
     """
 
     row: Row

@@ -15,6 +15,7 @@ from geonorm.match.discover import Removed, discover
 from geonorm.match.errors import relative_error
 from geonorm.match.frozen import Function
 from geonorm.match.inputs import batch_of, generic_features
+from geonorm.match.jacobian import derivative
 from geonorm.match.noise import noise_floor
 from geonorm.match.report import MatchReport, StateReport
 from geonorm.match.rotations import rotate, rotations_of_nodes
@@ -95,14 +96,6 @@ class Measurement:
         return (cross / square.sum()).sqrt().item() if square.sum() > 0 else float("nan")
 
 
-def _jacobian(measurement: Measurement) -> Tensor:
-    try:
-        found = torch.autograd.functional.jacobian(measurement, measurement.x, vectorize=True)
-    except RuntimeError:  # an operation in the backward pass that cannot be batched
-        found = torch.autograd.functional.jacobian(measurement, measurement.x)
-    return found.reshape(-1, measurement.x.numel())
-
-
 def measure(
     function: Function,
     x: Tensor,
@@ -134,7 +127,7 @@ def measure(
         level = respected[-1] if respected and turned["batch"] <= bound else None
     if coordinates:
         errors["translation"] = at.translation()
-    matrix = _jacobian(at)
+    matrix = derivative(at, x).reshape(-1, x.numel())
     if not torch.isfinite(matrix).all():
         return StateReport(name, degenerate="the Jacobian holds NaN or infinity")
     errors["sample independence"] = at.influence(matrix)
