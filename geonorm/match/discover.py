@@ -88,10 +88,7 @@ def discover(
     Returns:
         What is removed.
     """
-    _, values, directions = torch.linalg.svd(matrix, full_matrices=True)
-    largest = values[0].item() if len(values) else 0.0
-    ratio = torch.cat([values, values.new_zeros(len(directions) - len(values))]) / (largest or 1.0)
-    space, exact = directions[ratio <= APPROXIMATE].T, directions[ratio <= EXACT].T
+    space, exact, largest = _lost(matrix)
     y = function(x)
     covered = space[:, :0]
     columns = _unread(matrix, x)
@@ -123,6 +120,20 @@ def discover(
         columns=columns,
         dimension=covered.shape[1] + unnamed,
     )
+
+
+def _lost(matrix: Float[Tensor, "outputs inputs"]) -> tuple[Tensor, Tensor, float]:
+    """Orthonormal bases of what is lost approximately and exactly, and the largest singular value.
+
+    The squares of the singular values come first, which is several times faster and sees what is small; how small, the
+    singular values of the matrix on that space alone tell to the last digit.
+    """
+    squares, directions = torch.linalg.eigh(matrix.T @ matrix)
+    largest = squares[-1].clamp(min=0).sqrt().item() if len(squares) else 0.0
+    space = directions[:, squares <= (APPROXIMATE * largest) ** 2]
+    _, values, combinations = torch.linalg.svd(matrix @ space, full_matrices=True)
+    values = torch.cat([values, values.new_zeros(space.shape[1] - len(values))])
+    return space, space @ combinations[values <= EXACT * largest].T, largest
 
 
 def _inside(

@@ -59,13 +59,17 @@ def intersection(
     directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"], angle: float = ANGLE
 ) -> Float[Tensor, "inputs common"]:
     """The directions (an orthonormal family) that lie in the space, up to the angle."""
-    sines, combinations = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)[1:]
-    return directions @ combinations[sines < angle].T
+    overlap = basis.T @ directions
+    # Cosines and sines of the angles between the spaces; the small matrix is that of the squared sines.
+    squares, combinations = torch.linalg.eigh(directions.T @ directions - overlap.T @ overlap)
+    return directions @ combinations[:, squares < angle**2]
 
 
 def outside(
     directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"]
 ) -> Float[Tensor, "inputs new"]:
     """An orthonormal basis of what directions add to a space."""
-    left, sines, _ = torch.linalg.svd(directions - basis @ (basis.T @ directions), full_matrices=False)
-    return left[:, sines > ANGLE]
+    rest = directions - basis @ (basis.T @ directions)
+    squares, combinations = torch.linalg.eigh(rest.T @ rest)
+    kept = squares > ANGLE**2
+    return rest @ combinations[:, kept] * squares[kept].rsqrt()
