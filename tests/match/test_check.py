@@ -138,6 +138,24 @@ def test_a_layer_that_feels_where_the_molecule_is_breaks_translation() -> None:
     assert moved_along.states[0].errors["translation"] < 1e-12
 
 
+def test_a_count_taken_over_the_batch_couples_samples_although_it_has_no_derivative() -> None:
+    def divided_by_how_many_are_positive(x, batch):
+        return x / (1 + (x > 0).sum())
+
+    for seed in range(20):
+        report = check(divided_by_how_many_are_positive, 4, seed=seed)
+        assert report.couples
+        assert set(report.broken) == {"sample independence"}
+
+
+def test_a_count_taken_over_the_sample_couples_nothing() -> None:
+    def divided_by_how_many_are_positive(x, batch):
+        positive = x.new_zeros(int(batch.max()) + 1).index_add(0, batch, (x > 0).sum(1).to(x.dtype))
+        return x / (1 + positive)[batch, None]
+
+    assert not check(divided_by_how_many_are_positive, 4).couples
+
+
 def test_training_and_evaluation_are_two_functions() -> None:
     report = check(gn.BatchNorm(8), "8x0e")
     training, evaluation = (s for s in report.states if s.name in ("training", "evaluation, after updates"))
