@@ -6,6 +6,7 @@ that says the same in words, computed from the same numbers.
 
 from geonorm.viz.charts import alt_bars, alt_lines, bars, lines
 from geonorm.viz.cube import alt_axes_cube, alt_weight_grid, axes_cube, weight_grid
+from geonorm.viz.fingerprint import alt_fingerprint, fingerprint
 from geonorm.viz.style import COLORS, figure, show, use_style
 from geonorm.viz.tables import TextTable
 from geonorm.viz.timeline import Stop, alt_timeline, timeline
@@ -16,12 +17,14 @@ __all__ = [
     "TextTable",
     "alt_axes_cube",
     "alt_bars",
+    "alt_fingerprint",
     "alt_lines",
     "alt_timeline",
     "alt_weight_grid",
     "axes_cube",
     "bars",
     "figure",
+    "fingerprint",
     "lines",
     "show",
     "timeline",
