@@ -26,7 +26,7 @@ def states(layer: Callable[..., Tensor], draw: Callable[[int], tuple[Tensor, Ten
         draw: From a seed, features, batch vector and number of samples that training would see.
 
     Returns:
-        The functions by name: ``"training"``, ``"evaluation"``, ``"training, after updates"``, ``"evaluation, after
+        The functions by name: ``"training"``, ``"evaluation"``, ``"training after updates"``, ``"evaluation after
         updates"``; a mode that computes the same as the one before is left out.
     """
     if not isinstance(layer, nn.Module):
@@ -36,9 +36,9 @@ def states(layer: Callable[..., Tensor], draw: Callable[[int], tuple[Tensor, Ten
         found["evaluation"] = frozen(layer, False)
     learned = _learned(layer, draw)
     if learned is not None:
-        found["training, after updates"] = frozen(learned, True)
+        found["training after updates"] = frozen(learned, True)
         if "evaluation" in found:
-            found["evaluation, after updates"] = frozen(learned, False)
+            found["evaluation after updates"] = frozen(learned, False)
     return found
 
 

@@ -158,7 +158,7 @@ def test_a_count_taken_over_the_sample_couples_nothing() -> None:
 
 def test_training_and_evaluation_are_two_functions() -> None:
     report = check(gn.BatchNorm(8), "8x0e")
-    training, evaluation = (s for s in report.states if s.name in ("training", "evaluation, after updates"))
+    training, evaluation = (s for s in report.states if s.name in ("training", "evaluation after updates"))
     assert training.errors["sample independence"] > 0.1
     assert evaluation.errors["sample independence"] == 0
     assert evaluation.added == {}

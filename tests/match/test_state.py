@@ -23,7 +23,7 @@ def test_a_bias_of_vectors_is_found_in_any_shape() -> None:
     for shape in ((4, 3), (1, 4, 3), (3,)):
         report = gn.check(ScaledAndMoved(shape), gn.Vectors(4), task=gn.tasks.FORCES)
         broken = {state.name: "rotation" in state.broken(report.task) for state in report.states}
-        assert broken == {"training": False, "training, after updates": True}, shape
+        assert broken == {"training": False, "training after updates": True}, shape
 
 
 def test_weights_move_in_proportion_to_their_size() -> None:
