@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -24,6 +25,8 @@ from geonorm.match.tasks import ENERGY, Task
 
 #: An error above the noise floor by this factor is a broken symmetry.
 FACTOR = 100.0
+#: What a function raises that holds the graphs of this batch and cannot take another one.
+HELD = (RuntimeError, ValueError, IndexError)
 LEVELS = ("batch", "sample", "node")
 
 
@@ -104,7 +107,21 @@ class Measurement:
             own = rows == sample
             if self.y[own].any() or other[own].any():
                 errors.append(relative_error(other[own], self.y[own]))
+        errors.append(self._growth())
         return torch.tensor(errors, dtype=torch.float64).max().item()  # nan wins
+
+    def _growth(self) -> float:
+        """Give the last sample one node more: the others must not feel how large it is."""
+        try:
+            grown = self.function(
+                torch.cat([self.x, 0.7 * self.x[:1]]), torch.cat([self.batch, self.batch[-1:]]), self.number
+            )
+        except HELD:
+            return 0.0
+        last = self.number - 1 if self.per_sample else int((self.batch < self.batch[-1]).sum())
+        if not (grown[:last].any() or self.y[:last].any()):
+            return 0.0
+        return relative_error(grown[:last], self.y[:last])
 
 
 def measure(
@@ -158,9 +175,10 @@ def measure(
     )
     confused = {}
     if not at.per_sample:  # two different samples may well have the same energy
-        confused = confusions(
-            function, x, batch, irreps=irreps, irrelevant=task.irrelevant, coordinates=coordinates, seed=seed
-        )
+        with suppress(*HELD):
+            confused = confusions(
+                function, x, batch, irreps=irreps, irrelevant=task.irrelevant, coordinates=coordinates, seed=seed
+            )
     return StateReport(name, errors, at.floor, bound, level, removed, confused)
 
 

@@ -148,6 +148,23 @@ def test_a_count_taken_over_the_batch_couples_samples_although_it_has_no_derivat
         assert set(report.broken) == {"sample independence"}
 
 
+def test_a_layer_that_divides_by_the_number_of_all_nodes_couples_samples() -> None:
+    report = check(lambda x: x / len(x) ** 0.5, 4)
+    assert report.couples
+    assert set(report.broken) == {"sample independence"}
+    assert not check(gn.GraphSizeNorm(4), 4).couples
+
+
+def test_a_function_of_graphs_that_it_already_holds_is_checked_all_the_same() -> None:
+    neighbours = torch.tensor([1, 2, 3, 0, 5, 6, 7, 8, 4])
+
+    def first_neighbour(x):
+        return x + x[neighbours] * (x + 0).reshape(9, -1)
+
+    assert not check(first_neighbour, 4).couples
+    assert not check(first_neighbour, 4).confuses
+
+
 def test_a_count_taken_over_the_sample_couples_nothing() -> None:
     def divided_by_how_many_are_positive(x, batch):
         positive = x.new_zeros(int(batch.max()) + 1).index_add(0, batch, (x > 0).sum(1).to(x.dtype))
