@@ -142,6 +142,8 @@ class Rows:
             return None
         if _close(a, b):
             return True
+        if len(index.unique()) == len(index):
+            return False  # a single row always moves by a row of its own
         moved = (b - a).reshape(len(a), -1)
         first = torch.stack([moved[torch.nonzero(index == s)[0, 0]] for s in index.unique().tolist()])
         place = index.unique(return_inverse=True)[1]

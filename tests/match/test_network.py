@@ -55,7 +55,21 @@ def test_forces_turn_with_the_molecule_and_feel_its_batch_mates() -> None:
 def test_a_layer_on_raw_coordinates_is_found_wherever_it_stands(layer: nn.Module, broken: set[str]) -> None:
     report = check_network(Before(layer, Network(nn.Identity())), molecules())
     assert set(report.broken) == broken
-    assert set(report.blame.values()) == {"layer"}
+    assert report.blame == dict.fromkeys(broken, "layer")
+
+
+def test_what_a_network_does_itself_is_not_blamed_on_the_submodule_that_comes_next() -> None:
+    class Stretched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = Network(nn.Identity())
+
+        def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+            return self.network(z, pos * pos.std(), batch)
+
+    report = check_network(Stretched(), molecules())
+    assert set(report.broken) >= {"rotation", "sample independence"}
+    assert report.blame == dict.fromkeys(report.broken, "the network itself")
 
 
 def test_a_network_that_forgets_the_size_of_a_molecule_is_no_match_for_an_energy() -> None:
