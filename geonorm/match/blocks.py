@@ -1,10 +1,15 @@
-"""Eigenvectors of matrices that fall into blocks, as Jacobians do of layers that treat samples or channels alone."""
+"""Matrices that fall into blocks, as Jacobians do of layers that treat samples, nodes or channels one by one."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+#: Squares of singular values are right to half as many digits: this part of the largest is well above their rounding.
+ROUGH = 1e-6
 
 
 def blocks(symmetric: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
@@ -49,3 +54,58 @@ def eigh(symmetric: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Te
         values[rows], vectors[entries] = torch.linalg.eigh(symmetric[entries])
     values, ascending = values.sort()
     return values, vectors[:, ascending]
+
+
+def parts(matrix: Float[Tensor, "rows columns"]) -> Iterator[tuple[Int[Tensor, " some"], Int[Tensor, " some_columns"]]]:
+    """The blocks of a matrix: rows and columns that nonzero entries link; a column of zeros is a block without rows."""
+    rows, columns = matrix.shape
+    felt, label = matrix != 0, torch.arange(columns)
+    row = torch.full((rows,), columns)
+    while rows and columns:
+        row = torch.where(felt, label, columns).amin(1)
+        lowest = torch.where(felt, row[:, None], columns).amin(0).minimum(label)
+        if torch.equal(lowest, label):
+            break
+        label = lowest
+    first, size = label.unique(return_counts=True)
+    members = label.argsort(stable=True).split(size.tolist())
+    place, number = row.argsort(stable=True), torch.bincount(row, minlength=columns + 1)[first]
+    start = torch.searchsorted(row[place], first)
+    for block, begin, length in zip(members, start.tolist(), number.tolist(), strict=True):
+        yield place[begin : begin + length], block
+
+
+def lost_directions(
+    matrix: Float[Tensor, "outputs inputs"], bound: float
+) -> tuple[Float[Tensor, "inputs dimension"], Float[Tensor, " dimension"], float]:
+    """The right singular vectors of the small singular values, found block by block.
+
+    The squares of the singular values come first, which is several times faster and sees what is small; how small, the
+    singular values of the matrix on that space alone tell to the last digit.
+
+    Args:
+        matrix: A Jacobian.
+        bound: How large a small singular value may be, relative to the largest.
+
+    Returns:
+        The directions as orthonormal columns, each zero outside its block; their singular values; the largest of all.
+    """
+    found, largest = [], 0.0
+    for rows, columns in parts(matrix):
+        part = matrix[rows[:, None], columns]
+        squares, directions = torch.linalg.eigh(part.T @ part)
+        largest = max(largest, squares[-1].item() ** 0.5 if squares[-1] > 0 else 0.0)
+        found.append((columns, part, squares, directions))
+    basis, sizes = [matrix.new_zeros(matrix.shape[1], 0)], [matrix.new_zeros(0)]
+    for columns, part, squares, directions in found:
+        space = directions[:, squares <= (max(bound, ROUGH) * largest) ** 2]
+        if space.shape[1]:
+            small = torch.linalg.qr(part @ space, mode="r").R if len(part) > space.shape[1] else part @ space
+            _, values, combinations = torch.linalg.svd(small, full_matrices=True)
+            whole = matrix.new_zeros(matrix.shape[1], space.shape[1])
+            whole[columns] = space @ combinations.T
+            basis.append(whole)
+            sizes.append(torch.cat([values, values.new_zeros(space.shape[1] - len(values))]))
+    values = torch.cat(sizes)
+    small = values <= bound * largest
+    return torch.cat(basis, 1)[:, small], values[small], largest

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from geonorm.match.blocks import blocks, eigh
+from geonorm.match.blocks import blocks, eigh, lost_directions, parts
 
 
 def scattered(sizes: list[int]) -> torch.Tensor:
@@ -48,3 +48,48 @@ def test_a_matrix_without_rows_and_one_of_zeros_have_eigenvectors_too() -> None:
     values, vectors = eigh(torch.zeros(3, 3, dtype=torch.float64))
     assert not values.any()
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(3, dtype=torch.float64))
+
+
+def jacobian_of_blocks() -> torch.Tensor:
+    """Blocks of several shapes, of which each loses something: rows and columns stand in a random order."""
+    generator = torch.Generator().manual_seed(0)
+    found = [torch.zeros(0, 2, dtype=torch.float64), torch.zeros(3, 0, dtype=torch.float64)]
+    for rows, columns, lost in ((5, 5, 2), (4, 6, 3), (7, 3, 0), (1, 1, 0), (6, 6, 6)):
+        random = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
+        left, values, right = torch.linalg.svd(random, full_matrices=False)
+        values[len(values) - max(0, lost - max(0, columns - rows)) :] *= 1e-12
+        found.append(left @ torch.diag(values) @ right)
+    whole = torch.block_diag(*found)
+    whole = whole[torch.randperm(whole.shape[0], generator=generator)]
+    return whole[:, torch.randperm(whole.shape[1], generator=generator)]
+
+
+def test_rows_and_columns_of_a_block_belong_together() -> None:
+    matrix = jacobian_of_blocks()
+    shapes, rest = [], matrix.clone()
+    for rows, columns in parts(matrix):
+        shapes.append((len(rows), len(columns)))
+        assert (matrix[rows[:, None], columns] != 0).all()
+        rest[rows[:, None], columns] = 0
+    assert not rest.any()
+    assert sorted(shapes) == [(0, 1), (0, 1), (1, 1), (4, 6), (5, 5), (6, 6), (7, 3)]
+
+
+@pytest.mark.parametrize("bound", [1e-9, 3e-1])
+def test_lost_directions_are_the_singular_vectors_of_the_small_singular_values(bound: float) -> None:
+    matrix = jacobian_of_blocks()
+    directions, values, largest = lost_directions(matrix, bound)
+    expected = torch.linalg.svd(matrix, full_matrices=True)
+    all_values = torch.cat([expected.S, expected.S.new_zeros(matrix.shape[1] - len(expected.S))])
+    small = all_values <= bound * all_values[0]
+    assert largest == pytest.approx(all_values[0].item())
+    torch.testing.assert_close(values.sort().values, all_values[small].sort().values, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(directions @ directions.T, expected.Vh[small].T @ expected.Vh[small])
+    torch.testing.assert_close((matrix @ directions).norm(dim=0), values, rtol=1e-9, atol=1e-14)
+
+
+def test_a_jacobian_of_zeros_loses_everything_and_the_identity_nothing() -> None:
+    directions, values, largest = lost_directions(torch.zeros(2, 3, dtype=torch.float64), 1e-9)
+    assert (directions.shape, values.tolist(), largest) == ((3, 3), [0.0] * 3, 0.0)
+    directions, values, largest = lost_directions(torch.eye(3, dtype=torch.float64), 1e-9)
+    assert (directions.shape, len(values), largest) == ((3, 0), 0, 1.0)
