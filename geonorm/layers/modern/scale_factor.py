@@ -76,14 +76,16 @@ class ScaleFactor(nn.Module):
             self.fitted = bool(value.isfinite())
 
     def forward(
-        self, y: Float[Tensor, "*rows channels"], reference: Float[Tensor, "..."] | None = None
+        self,
+        y: Float[Tensor, "*rows channels"],
+        reference: Float[Tensor, "..."] | Callable[[], Float[Tensor, "..."]] | None = None,
     ) -> Float[Tensor, "*rows channels"]:
         """Multiply by the factor.
 
         Args:
             y: Features, ``[rows, channels]``, of nodes, edges or triplets; any irreps.
-            reference: The features whose variance y is to have, ``[other rows, other channels]``; looked at while the
-                factor is fitted, and not otherwise.
+            reference: The features whose variance y is to have, ``[other rows, other channels]``, or a function that
+                makes them; looked at while the factor is fitted, and not otherwise.
 
         Returns:
             The scaled features, of the shape and dtype of ``y``.
@@ -96,7 +98,7 @@ class ScaleFactor(nn.Module):
             raise ValueError(f"y has shape {list(y.shape)}, expected [rows, {self.channels}]")
         check_floating_point(y, "y")
         if self._observer is not None:
-            self._observer(self, y, reference)
+            self._observer(self, y, reference() if callable(reference) else reference)
         if not self.fitted:
             raise RuntimeError(
                 "this ScaleFactor has not been fitted: call geonorm.fit_scale_factors(model, batches) on a few batches "

@@ -81,6 +81,20 @@ def test_without_a_reference_the_variance_becomes_one() -> None:
     assert found["3"] == pytest.approx(variance(second) ** -0.5, rel=1e-12)
 
 
+def test_a_reference_may_be_made_when_it_is_asked_for() -> None:
+    factor, x, made = gn.ScaleFactor(CHANNELS).double(), features(20, CHANNELS), []
+
+    def reference() -> Tensor:
+        made.append(3 * x)
+        return made[-1]
+
+    gn.fit_scale_factors(factor, [(x, reference)])
+    assert factor.scale_factor.item() == pytest.approx(3, rel=1e-12)
+    count = len(made)
+    assert_equal(factor(x, reference), 3 * x)
+    assert len(made) == count
+
+
 def test_references_may_have_other_rows_and_columns() -> None:
     class Gather(nn.Module):
         """A neighbour sum, scaled to the variance of the messages."""
