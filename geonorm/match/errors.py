@@ -47,6 +47,11 @@ def _largest(errors: list[float]) -> float:
     return torch.tensor(errors, dtype=torch.float64).max().item()
 
 
+def of_samples(y: Float[Tensor, "..."], nodes: int, number: int) -> bool:
+    """Whether an output has one row for each sample, not one for each node."""
+    return y.shape[:1] == (number,) != (nodes,)
+
+
 def node_permutation_error(
     layer: Layer,
     x: Features,
@@ -59,7 +64,8 @@ def node_permutation_error(
     """Reorder the nodes inside each sample: the relative error of the output, which must be reordered alike.
 
     Args:
-        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
+        layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``; its output has one row for
+            each node, or one for each sample, which must then stay as it is.
         x: Node features, ``[nodes, ...]``.
         batch: The sample of each node.
         batch_size: The number of samples.
@@ -70,8 +76,9 @@ def node_permutation_error(
         The relative error; ``nan`` if the output is degenerate.
     """
     function = frozen(layer, training)
-    order = actions.permute_nodes(samples(x, batch, batch_size)[0], seed)
-    return relative_error(function(x[order], batch, batch_size), function(x, batch, batch_size)[order])
+    index, number = samples(x, batch, batch_size)
+    order, y = actions.permute_nodes(index, seed), function(x, batch, batch_size)
+    return relative_error(function(x[order], batch, batch_size), y if of_samples(y, len(x), number) else y[order])
 
 
 def sample_permutation_error(
@@ -87,7 +94,16 @@ def sample_permutation_error(
     function = frozen(layer, training)
     index, number = samples(x, batch, batch_size)
     order, new_batch = actions.permute_samples(index, number, seed)
-    return relative_error(function(x[order], new_batch, number), function(x, index, number)[order])
+    moved, y = function(x[order], new_batch, number), function(x, index, number)
+    if not of_samples(y, len(x), number):
+        return relative_error(moved, y[order])
+    first = _first_nodes(new_batch)
+    return relative_error(moved[new_batch[first]], y[index[order][first]])
+
+
+def _first_nodes(index: Int[Tensor, " nodes"]) -> Int[Tensor, " samples"]:
+    """The first node of every sample that has nodes."""
+    return torch.stack([torch.nonzero(index == sample)[0, 0] for sample in index.unique()])
 
 
 def rotation_error(
@@ -99,7 +115,7 @@ def rotation_error(
     irreps: str | tuple | None = None,
     irreps_out: str | tuple | None = None,
     level: Level = "sample",
-    improper: bool = True,
+    improper: bool | Literal["only"] = True,
     training: bool = True,
     seed: int = 0,
 ) -> float:
@@ -114,7 +130,7 @@ def rotation_error(
         irreps_out: What the output columns are; without it the same as the input.
         level: One rotation for the whole ``"batch"``, for each ``"sample"`` (the symmetry of a task that treats samples
             one by one), or for each ``"node"``.
-        improper: Also try elements with determinant −1, besides rotations proper.
+        improper: Also try elements with determinant −1, besides rotations proper; ``"only"``: try no others.
         training: Training or eval mode.
         seed: The seed of the rotations.
 
@@ -124,12 +140,17 @@ def rotation_error(
     function = frozen(layer, training)
     x = x.double()
     y = function(x, batch, batch_size)
+    index, number = samples(x, batch, batch_size)
+    first = _first_nodes(index) if of_samples(y, len(x), number) else None
     irreps_out = irreps if irreps_out is None else irreps_out
     errors = []
-    for kind in (False, True) if improper else (False,):
+    for kind in {False: (False,), True: (False, True), "only": (True,)}[improper]:
         g = rotations_of_nodes(x, batch, batch_size, level=level, improper=kind, seed=seed)
         moved = function(rotate(x, g, irreps), batch, batch_size)
-        errors.append(relative_error(moved, rotate(y, g, irreps_out)))
+        if first is None:
+            errors.append(relative_error(moved, rotate(y, g, irreps_out)))
+        else:
+            errors.append(relative_error(moved[index[first]], rotate(y[index[first]], g[first], irreps_out)))
     return _largest(errors)
 
 
@@ -161,15 +182,16 @@ def sample_dependence(
         ValueError: If there is only one sample.
     """
     function = frozen(layer, training)
-    index, _ = samples(x, batch, batch_size)
+    index, number = samples(x, batch, batch_size)
     present = index.unique().tolist()
     if len(present) < 2:
         raise ValueError(f"the batch has {len(present)} sample(s) with nodes, expected two or more: pass batch")
     y = function(x, batch, batch_size)
+    rows = torch.arange(number) if of_samples(y, len(x), number) else index
     errors = []
     for sample in present:
         other = function(actions.replace_other_samples(x, index, sample, seed + sample), batch, batch_size)
-        own = index == sample
+        own = rows == sample
         if y[own].any() or other[own].any():  # a sample of one node may rightly be mapped to zero
             errors.append(relative_error(other[own], y[own]))
     return _largest(errors) if errors else float("nan")

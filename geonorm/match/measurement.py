@@ -5,11 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geonorm.match import actions
-from geonorm.match.errors import relative_error
+from geonorm.match.errors import (
+    node_permutation_error,
+    of_samples,
+    relative_error,
+    rotation_error,
+    sample_dependence,
+    sample_permutation_error,
+)
 from geonorm.match.frozen import Function
 from geonorm.match.noise import noise_floor
-from geonorm.match.rotations import rotate, rotations_of_nodes
+from geonorm.match.rotations import Level
 
 #: What a function raises that holds the graphs of this batch and cannot take another one.
 HELD = (RuntimeError, ValueError, IndexError)
@@ -31,7 +37,11 @@ class Measurement:
     @property
     def per_sample(self) -> bool:
         """Whether the output has one row for each sample."""
-        return self.y.shape[0] == self.number != self.x.shape[0]
+        return of_samples(self.y, len(self.x), self.number)
+
+    @property
+    def _given(self) -> tuple[Function, Tensor, Tensor, int]:
+        return self.function, self.x, self.batch, self.number
 
     def degenerate(self) -> str | None:
         """What is wrong with the output as such."""
@@ -44,26 +54,22 @@ class Measurement:
 
     def node_permutation(self) -> float:
         """Reorder the nodes of each sample."""
-        order = actions.permute_nodes(self.batch, self.seed)
-        moved = self(self.x[order])
-        return relative_error(moved, self.y if self.per_sample else self.y[order])
+        return node_permutation_error(*self._given, seed=self.seed)
 
     def sample_permutation(self) -> float:
         """Reorder the samples."""
-        order, batch = actions.permute_samples(self.batch, self.number, self.seed)
-        moved = self.function(self.x[order], batch, self.number)
-        first = torch.zeros(self.number, dtype=torch.long).scatter(0, batch, self.batch[order])
-        return relative_error(moved, self.y[first] if self.per_sample else self.y[order])
+        return sample_permutation_error(*self._given, seed=self.seed)
 
-    def rotation(self, level: str, improper: bool) -> float:
+    def rotation(self, level: Level, improper: bool) -> float:
         """Rotate the input at a level; improper elements are minus a rotation for every second element."""
-        g = rotations_of_nodes(self.x, self.batch, self.number, level=level, improper=improper, seed=self.seed)
-        moved = self(rotate(self.x, g, self.irreps))
-        rows = g
-        if self.per_sample:
-            first = torch.stack([torch.nonzero(self.batch == sample)[0, 0] for sample in range(self.number)])
-            rows = g[first]
-        return relative_error(moved, rotate(self.y, rows, self.outputs))
+        return rotation_error(
+            *self._given,
+            irreps=self.irreps,
+            irreps_out=self.outputs,
+            level=level,
+            improper="only" if improper else False,
+            seed=self.seed,
+        )
 
     def translation(self) -> float:
         """Move the raw coordinates of each sample: the output stays, or moves along."""
@@ -84,15 +90,8 @@ class Measurement:
         return (cross / square.sum()).sqrt().item() if square.sum() > 0 else float("nan")
 
     def replacement(self) -> float:
-        """Draw all other samples anew: a count or a rank in them has no derivative."""
-        rows = torch.arange(self.number) if self.per_sample else self.batch
-        errors = [0.0]
-        for sample in range(self.number):
-            other = self(actions.replace_other_samples(self.x, self.batch, sample, self.seed + sample))
-            own = rows == sample
-            if self.y[own].any() or other[own].any():
-                errors.append(relative_error(other[own], self.y[own]))
-        errors.append(self._growth())
+        """Draw all other samples anew, and let one grow: a count or a rank in them has no derivative."""
+        errors = [sample_dependence(*self._given, seed=self.seed), self._growth()]
         return torch.tensor(errors, dtype=torch.float64).max().item()  # nan wins
 
     def _growth(self) -> float:

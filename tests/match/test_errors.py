@@ -220,3 +220,44 @@ class TestInvarianceError:
     def test_refuses_an_unknown_kind(self) -> None:
         with untyped(), pytest.raises(ValueError, match="'shift' or 'scale'"):
             invariance_error(LayerNorm(8), torch.randn(9, 8), BATCH, kind="twist")
+
+
+class TestReadouts:
+    """Outputs with one row for each sample, where a batch may number its samples in any order and leave one out."""
+
+    batch = torch.tensor([2, 0, 0, 2, 2, 0, 3, 3, 0])
+    x = torch.randn(9, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    @staticmethod
+    def sums(x, batch, batch_size):
+        return x.new_zeros(batch_size, *x.shape[1:]).index_add(0, batch, x)
+
+    def test_follow_the_samples_and_not_the_order_of_their_nodes(self) -> None:
+        assert node_permutation_error(self.sums, self.x, self.batch, 4) < ROUNDING
+        assert sample_permutation_error(self.sums, self.x, self.batch, 4) < ROUNDING
+        assert sample_dependence(self.sums, self.x, self.batch, 4) == 0
+
+    def test_turn_with_their_sample(self) -> None:
+        assert rotation_error(self.sums, self.x, self.batch, 4) < ROUNDING
+        lengths = lambda x, batch, n: self.sums(x, batch, n).norm(dim=2)  # noqa: E731
+        assert rotation_error(lengths, self.x, self.batch, 4, irreps_out="4x0e") < ROUNDING
+        assert rotation_error(lengths, self.x, self.batch, 4, irreps_out="1x0e+1x1o") > BROKEN
+
+    def test_that_break_a_symmetry_are_found(self) -> None:
+        firsts = lambda x, batch, n: torch.stack([x[torch.nonzero(batch == s)[:1, 0]].sum(0) for s in range(n)])  # noqa: E731
+        assert node_permutation_error(firsts, self.x, self.batch, 4) > BROKEN
+        numbered = lambda x, batch, n: self.sums(x, batch, n) * torch.arange(1.0, n + 1).reshape(-1, 1, 1)  # noqa: E731
+        assert sample_permutation_error(numbered, self.x, self.batch, 4) > BROKEN
+        centred = lambda x, batch, n: self.sums(x, batch, n) - x.mean(0)  # noqa: E731
+        assert sample_dependence(centred, self.x, self.batch, 4) > BROKEN
+
+
+def test_improper_elements_alone_are_no_rotations() -> None:
+    x = torch.randn(9, 4)
+    errors = {kind: rotation_error(lambda x: x + 1, x, BATCH, irreps="4x0o", improper=kind) for kind in (True, "only")}
+    assert errors[True] == errors["only"] > BROKEN
+    # What proper rotations break, and improper elements break less, is found by trying both.
+    x = torch.randn(9, 4, 3)
+    naive = [rotation_error(BatchNorm(12), x.flatten(1), BATCH, improper=kind) for kind in (False, "only", True)]
+    assert naive[2] == max(naive[:2])
+    assert naive[0] != naive[1]
