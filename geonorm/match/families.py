@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geonorm.match import actions
+from geonorm.match.blocks import eigh
 from geonorm.numerics import safe_norm
 
 Features = Float[Tensor, "nodes *features"]
@@ -59,9 +60,12 @@ def intersection(
     directions: Float[Tensor, "inputs some"], basis: Float[Tensor, "inputs dimension"], angle: float = ANGLE
 ) -> Float[Tensor, "inputs common"]:
     """The directions (an orthonormal family) that lie in the space, up to the angle."""
+    if not basis.shape[1]:
+        return directions[:, :0]
     overlap = basis.T @ directions
     # Cosines and sines of the angles between the spaces; the small matrix is that of the squared sines.
-    squares, combinations = torch.linalg.eigh(directions.T @ directions - overlap.T @ overlap)
+    one = torch.eye(directions.shape[1], dtype=directions.dtype)
+    squares, combinations = eigh(one - overlap.T @ overlap)
     return directions @ combinations[:, squares < angle**2]
 
 
@@ -70,6 +74,6 @@ def outside(
 ) -> Float[Tensor, "inputs new"]:
     """An orthonormal basis of what directions add to a space."""
     rest = directions - basis @ (basis.T @ directions)
-    squares, combinations = torch.linalg.eigh(rest.T @ rest)
+    squares, combinations = eigh(rest.T @ rest)
     kept = squares > ANGLE**2
     return rest @ combinations[:, kept] * squares[kept].rsqrt()
