@@ -4,139 +4,58 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from functools import cache
 
+from geonorm.advice import AGAINST, COSTS, Advice, Recommendation
+from geonorm.layers.fields import Features, Fields, Vectors
 from geonorm.layers.graph import GraphSizeNorm
+from geonorm.layers.vector import EvNorm
 from geonorm.match.tasks import Task
 from geonorm.table import AFTER_2022, TABLE1
-from geonorm.table.properties import Invariance
+from geonorm.table.properties import Invariance, sizes_of
 from geonorm.table.row import Row
 
-#: What has to be read before the first number can be written: the measure of cost.
-COSTS = (
-    "nothing: a constant or a fixed function",
-    "one node",
-    "one sample",
-    "the whole batch, of all processes",
-)
-#: The batch on which what is erased is counted.
-SIZES = {"samples": 2, "nodes": 9, "channels": 8, "kinds": 2}
-_PARTS = {"scalars": ("all", "scalars"), "vectors": ("all", "non-scalars")}
+__all__ = ["AGAINST", "COSTS", "Advice", "Recommendation", "recommend"]
+
+#: The batch on which what is erased is counted: 8 channels of each type.
+SIZES = {"samples": 2, "nodes": 9, "kinds": 2}
+COUNTED: dict[str, Features] = {
+    "scalars": 8,
+    "vectors": Vectors(8),
+    "scalars and vectors": "8x0e+8x1o",
+    "irreps": "8x0e+8x1o+8x2e",
+}
+#: For which features a row can be made that does not take these.
+UNFIT = {
+    "scalars": ("vectors", "tensors"),
+    "vectors": ("tensors",),
+    "scalars and vectors": ("vectors", "tensors"),
+    "irreps": ("vectors", "tensors", "scalars and vectors"),
+}
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What speaks for and against one row.
-
-    Args:
-        row: The row of the table.
-        reasons: Why it does not match; empty for a match.
-        remarks: What to know before using it.
-        erases: The number of directions that it removes from a batch of 2 samples, 9 nodes and 8 channels.
-        cost: A place in ``geonorm.guide.COSTS``.
-    """
-
-    row: Row
-    reasons: tuple[str, ...]
-    remarks: tuple[str, ...]
-    erases: int
-    cost: int
-
-    @property
-    def matched(self) -> bool:
-        """Whether the row is a geometric match."""
-        return not self.reasons
-
-    def __str__(self) -> str:
-        if self.reasons:
-            return f"{self.row.name}: {'; '.join(self.reasons)}"
-        erased = (
-            f"removes {', '.join(i.name for i in self.row.properties.invariances)}" if self.erases else "erases nothing"
-        )
-        return f"{self.row.name}: {erased}; reads {COSTS[self.cost]}" + "".join(f"; {each}" for each in self.remarks)
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The rows of both tables and their variants, those that match a task first.
-
-    Args:
-        task: The task.
-        features: ``"scalars"`` or ``"vectors"``.
-        advice: One entry for each row: matches by cost and by what they erase, then the others in the tables' order.
-    """
-
-    task: Task
-    features: str
-    advice: tuple[Advice, ...]
-
-    @property
-    def matched(self) -> tuple[Advice, ...]:
-        """The rows that match, the cheapest and least erasing first."""
-        return tuple(each for each in self.advice if each.matched)
-
-    @property
-    def others(self) -> tuple[Advice, ...]:
-        """The rows that do not match, with the reasons."""
-        return tuple(each for each in self.advice if not each.matched)
-
-    def __iter__(self) -> Iterator[Advice]:
-        return iter(self.matched)
-
-    def __getitem__(self, name: str) -> Advice:
-        found = next((each for each in self.advice if each.row.name == name), None)
-        if found is None:  # another spelling
-            row = TABLE1[name] if name in TABLE1 else AFTER_2022[name]
-            found = next(each for each in self.advice if each.row.name == row.name)
-        return found
-
-    def __str__(self) -> str:
-        lines = [f"Matches for the task {self.task.name!r} on {self.features}:"]
-        lines += [f"  {place}. {each}" for place, each in enumerate(self.matched, 1)] or ["  none"]
-        return "\n".join([*lines, "No matches:", *(f"  {each}" for each in self.others)])
-
-    def _repr_html_(self) -> str:
-        import html
-
-        def line(each: Advice) -> str:
-            name, _, text = str(each).partition(": ")
-            cells = (each.row.name, "match" if each.matched else "no match", text or name)
-            return "<tr>" + "".join(f'<td style="text-align: left">{html.escape(c)}</td>' for c in cells) + "</tr>"
-
-        head = "".join(f'<th scope="col" style="text-align: left">{word}</th>' for word in ("Row", "Verdict", "Why"))
-        caption = html.escape(f"Rows for the task {self.task.name!r} on {self.features}")
-        return (
-            f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{caption}">'
-            f'<table class="dataframe"><caption style="text-align: left">{caption}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(map(line, self.advice))}</tbody></table></div>"
-        )
-
-
-def recommend(task: Task, features: Literal["scalars", "vectors"] = "scalars") -> Recommendation:
+def recommend(task: Task, features: Features = "scalars") -> Recommendation:
     """Sort the rows of both tables by whether they are a geometric match for a task.
 
     A row matches if it respects what the task respects and removes nothing but what the task declares irrelevant:
     Definition 3, read off the declared properties, all of which the tests of the table measure. It says which layers
-    are allowed, not which one trains best.
+    are allowed, not which one trains best. No layer at all always matches.
 
     Args:
         task: The task, for example ``geonorm.tasks.FORCES``.
-        features: What is normalized: invariant ``"scalars"``, or ``"vectors"`` that turn with the sample.
+        features: What is normalized: invariant ``"scalars"``, ``"vectors"`` that turn with the sample, ``"scalars and
+            vectors"``, or ``"irreps"`` of any degree; or your own features, such as ``"64x0e+32x1o"``.
 
     Returns:
         The rows with reasons, those that match first.
 
     Raises:
-        ValueError: If the features are neither.
+        ValueError: If the features cannot be read.
     """
-    if features not in _PARTS:
-        raise ValueError(f"features are {features!r}, expected 'scalars' or 'vectors': what is to be normalized")
-    advice = [advise(row, task, features) for row in rows()]
-    matches = sorted(
-        (each for each in advice if each.matched), key=lambda each: (each.erases, each.cost, len(each.remarks))
-    )
-    return Recommendation(task, features, (*matches, *(each for each in advice if not each.matched)))
+    kind = _kind(features)
+    advice = [advise(row, task, kind) for row in rows()]
+    matches = sorted((each for each in advice if each.matched), key=_order)
+    return Recommendation(task, kind, (*matches, *(each for each in advice if not each.matched)))
 
 
 def rows() -> list[Row]:
@@ -146,39 +65,86 @@ def rows() -> list[Row]:
 
 def advise(row: Row, task: Task, features: str) -> Advice:
     """What speaks for and against one row."""
-    reasons = [*_unfit(row, features), *_broken(row, task, features), *_lost(row, task, features)]
-    erases = row.nullity(**SIZES, groups=row.needs.get("num_groups", 1))
-    return Advice(row, tuple(reasons), tuple(_remarks(row)), erases, _cost(row))
+    unfit = row.features in UNFIT[features]
+    against = {"features": f"it is made for {'tensors of rank two' if row.features == 'tensors' else row.features}"}
+    against = against if unfit else {}
+    against |= dict(_broken(row, task, features))
+    removed = [each for each in row.properties.invariances if _acts(each, features)]
+    lost = [_said(each) for each in removed if not _declared(each, task)]
+    if lost:
+        against["loss"] = f"it removes {_joined(lost)}"
+    return Advice(
+        row=row,
+        against=against,
+        removes=tuple(map(_said, removed)),
+        erases=sum(_count(row, each, features) for each in removed),
+        cost=_cost(row),
+        remarks=tuple(_remarks(row)),
+    )
 
 
-def _unfit(row: Row, features: str) -> Iterator[str]:
-    """Why the row cannot take the features at all."""
-    if features == "scalars" and row.features in ("vectors", "tensors"):
-        yield f"it is made for {row.features}"
-    if features == "vectors" and row.features == "tensors":
-        yield "it is made for tensors of rank two"
+def _order(advice: Advice) -> tuple[int, int, int]:
+    return advice.erases, advice.cost, len(advice.remarks)
 
 
-def _broken(row: Row, task: Task, features: str) -> Iterator[str]:
+def _kind(features: Features) -> str:
+    """Which of the features of the guide these are."""
+    if features in tuple(COUNTED):
+        return features
+    try:
+        fields = Fields(features)
+    except ValueError as error:
+        words = ", ".join(map(repr, COUNTED))
+        raise ValueError(f"features are {features!r}, expected {words}, or irreps such as '64x0e+32x1o'") from error
+    degrees = {(irrep.l, irrep.p) if irrep.l == 0 else irrep.l for irrep in fields.types}
+    if degrees <= {(0, 1)}:
+        return "scalars"
+    if degrees == {1}:
+        return "vectors"
+    return "scalars and vectors" if degrees == {(0, 1), 1} else "irreps"
+
+
+def _broken(row: Row, task: Task, features: str) -> Iterator[tuple[str, str]]:
     """Condition 1."""
     declared = row.properties
+    turns = features != "scalars"
     if "node permutation" in task.respects and not declared.permutation:
-        yield "it depends on the order of the nodes"
-    if features == "vectors" and "rotation" in task.respects and declared.rotation in (None, "batch"):
-        yield "it does not turn with each sample" if declared.rotation else "on vector columns it breaks rotations"
+        yield "order", AGAINST["order"]
+    if turns and "rotation" in task.respects and declared.rotation in (None, "batch"):
+        yield (
+            "rotation",
+            "it does not turn with each sample"
+            if declared.rotation
+            else f"on {_columns(features)} it breaks rotations",
+        )
+    elif turns and "inversion" in task.respects and not declared.inversion:
+        yield "inversion", f"on {_columns(features)} it breaks the inversion"
     if "sample independence" in task.respects and not declared.independent_train:
-        yield "in training the samples of a batch depend on each other"
+        yield "samples", "in training the samples of a batch depend on each other"
 
 
-def _lost(row: Row, task: Task, features: str) -> Iterator[str]:
-    """Condition 2."""
-    lost = []
-    for invariance in row.properties.invariances:
-        counts = invariance.of == "messages" or (invariance.of == "features" and invariance.on in _PARTS[features])
-        if counts and not _declared(invariance, task):
-            lost.append(invariance.name + ("" if invariance.of == "features" else f" of the {invariance.of}"))
-    if lost:
-        yield f"it removes {_joined(lost)}"
+def _columns(features: str) -> str:
+    return "vector columns" if features == "vectors" else "columns that turn"
+
+
+def _acts(invariance: Invariance, features: str) -> bool:
+    """Whether such features, or sums of them over neighbours, have what an invariance changes."""
+    return invariance.of != "weights" and bool(_sizes(features, invariance.on)["channels"])
+
+
+@cache
+def _sizes(features: str, on: str) -> dict[str, int]:
+    return sizes_of(COUNTED[features], on)
+
+
+def _said(invariance: Invariance) -> str:
+    return invariance.name + ("" if invariance.of == "features" else f" of the {invariance.of}")
+
+
+def _count(row: Row, invariance: Invariance, features: str) -> int:
+    """How many directions an invariance has in the batch on which this is counted."""
+    groups = row.needs.get("num_groups", 1)
+    return invariance.count(**SIZES, groups=groups, **_sizes(features, invariance.on))
 
 
 def _joined(words: list[str]) -> str:
@@ -196,10 +162,25 @@ def _declared(invariance: Invariance, task: Task) -> bool:
     return False
 
 
+def _pooled(row: Row) -> str:
+    """The letters of both statistics."""
+    return "".join(axes for axes in (row.mean, row.scale) if axes is not None)
+
+
+def _asks(row: Row) -> dict[str, inspect.Parameter]:
+    """What the layer is called with."""
+    return dict(inspect.signature(getattr(row.layer, "forward", row.layer)).parameters)
+
+
 def _cost(row: Row) -> int:
     """How much must be read before the first number can be written."""
-    letters = "".join(axes for axes in (row.mean, row.scale) if axes is not None)
-    return 3 if "b" in letters else 2 if "x" in letters else 1 if letters else 0
+    if row.acts_on == "weights":
+        return COSTS.index("the weights")
+    pooled = _pooled(row)
+    found = next((letter for letter in "bxvm" if letter in pooled), None)
+    if found is None and (row.layer is GraphSizeNorm or {"num_neighbors", "distances"} & _asks(row).keys()):
+        return COSTS.index("a count of nodes or neighbours")
+    return {"b": 6, "x": 5, "v": 4, "m": 2, None: 0}[found]
 
 
 def feels_distant_parts(row: Row) -> bool:
@@ -207,16 +188,23 @@ def feels_distant_parts(row: Row) -> bool:
 
     A quantity that adds up over independent parts, as an energy does, is then not described part by part.
     """
-    letters = "".join(axes for axes in (row.mean, row.scale) if axes is not None)
-    return row.layer is GraphSizeNorm or ("x" in letters and "b" not in letters)
+    pooled = _pooled(row)
+    return row.layer is GraphSizeNorm or ("x" in pooled and "b" not in pooled)
 
 
 def _remarks(row: Row) -> Iterator[str]:
     """What is no question of symmetry or invariance."""
+    asked = _asks(row)
+    if row.acts_on == "weights":
+        yield "bounds weights, not features"
     if feels_distant_parts(row):
         yield "distant parts of one sample depend on each other"
-    parameters = inspect.signature(getattr(row.layer, "forward", row.layer)).parameters
-    if "num_neighbors" in parameters:
+    if "num_neighbors" in asked:
         yield "a whole number of neighbours jumps at the cutoff"
-    if "types" in parameters and parameters["types"].default is inspect.Parameter.empty:
+        yield "a mean over neighbours forgets how many they are"
+    if "types" in asked and asked["types"].default is inspect.Parameter.empty:
         yield "needs the type of every node"
+    if row.statistic == "squash":
+        yield "large features saturate"
+    if row.layer is EvNorm:
+        yield "returns lengths and directions apart"
