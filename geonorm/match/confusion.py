@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geonorm.match import actions
 from geonorm.match.errors import relative_error
+from geonorm.match.pairs import partner
 from geonorm.match.tasks import Change
 
 BatchFunction = Callable[[Tensor, Tensor, int], Tensor]
@@ -31,7 +32,8 @@ def confusions(
     """Put a sample and a changed copy of it into one batch: for which changes are their outputs the same?
 
     A layer that standardizes every sample by itself confuses a sample with what it turns into under the lost shift or
-    scale. A layer with statistics of the batch loses as much, but of all samples at once: it tells them apart.
+    scale. A layer with statistics of the batch loses as much, but of all samples at once: it tells them apart. Where no
+    shift or scale confuses, :func:`~geonorm.match.pairs.partner` looks for another sample.
 
     Args:
         function: The function of features, batch vector and number of samples.
@@ -43,13 +45,15 @@ def confusions(
         seed: The seed of the changes.
 
     Returns:
-        The changes that confuse, with the relative difference of the two outputs, coarse changes first.
+        The changes that confuse, with the relative difference of the two outputs: shifts and scales, coarse ones first,
+        or else what the search has found.
     """
     own = batch == 0
     first, rest = x[own], x[~own]
     nodes = len(first)
     again = torch.cat([batch[own], batch[own] + 1, batch[~own] + 1])
     number = int(batch.max()) + 2
+    irrelevant = tuple(irrelevant)
     declared = [(each.kind, _pool(first, each.per, irreps)) for each in irrelevant if each.kind in ("shift", "scale")]
     if coordinates and any(change.kind == "translation" for change in irrelevant):
         declared.append(("shift", (torch.arange(first[0].numel()) % 3).expand(first.shape)))
@@ -69,7 +73,9 @@ def confusions(
         difference = relative_error(one, other)
         if difference < SAME:
             found[str(Change(kind, per)) if per else f"{kind} of the sample"] = difference
-    return found
+    irrelevant_alone = any("node" in change.per for change in irrelevant)  # what differs at one node may be declared
+    pair = None if found or irrelevant_alone else partner(function, x, batch, irreps=irreps)
+    return found if pair is None else dict([pair])
 
 
 def _pool(x: Tensor, per: tuple[str, ...], irreps: str | tuple | None) -> Tensor:

@@ -90,7 +90,7 @@ class Fingerprint:
 
     @property
     def tells_apart(self) -> bool:
-        """Whether a sample and its shifted or rescaled copy in the same batch get different outputs."""
+        """Whether no second sample was found that gets the same output in the same batch."""
         return not self.own.confuses
 
     @property
