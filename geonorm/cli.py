@@ -149,6 +149,20 @@ def uracil(out: Path, frames: int, seeds: int, temperature: float, stride: int, 
     click.echo(f"{out}: {made}")
 
 
+@data.command("collisions")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write, in COLL's layout.")
+@click.option("--trajectories", default=820, show_default=True, help="Collisions; 820 shoot every pair once.")
+@click.option("--seed", default=0, show_default=True, help="Of orientations, energies and impact parameters.")
+@click.option("--processes", default=2, show_default=True, help="How many work at once; the result is the same.")
+def collisions(out: Path, trajectories: int, seed: int, processes: int) -> None:
+    """Shoot small molecules at each other under GFN2-xTB (10 minutes on two cores; continues after a stop)."""
+    with _messages():
+        from geonorm.data import make_collisions
+
+        made = make_collisions(out, trajectories, seed, processes=processes)
+    click.echo(f"{out}: {made}")
+
+
 @main.group()
 def reproduce() -> None:
     """Repeat an experiment of the survey."""

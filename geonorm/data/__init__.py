@@ -1,18 +1,29 @@
 """Small sets that the project makes itself, and readers of the published ones."""
 
+from geonorm.data.coll import download_coll, load_configurations
+from geonorm.data.collisions import load_collisions, make_collisions
+from geonorm.data.configurations import Configurations
 from geonorm.data.fetch import download_md17, load_frames, load_md17
 from geonorm.data.files import DataFileError
 from geonorm.data.frames import Frames
+from geonorm.data.layout import read_configurations, write_configurations
 from geonorm.data.md17 import read_md17
 from geonorm.data.uracil import load_uracil, make_uracil
 
 __all__ = [
+    "Configurations",
     "DataFileError",
     "Frames",
+    "download_coll",
     "download_md17",
+    "load_collisions",
+    "load_configurations",
     "load_frames",
     "load_md17",
     "load_uracil",
+    "make_collisions",
     "make_uracil",
+    "read_configurations",
     "read_md17",
+    "write_configurations",
 ]
