@@ -125,6 +125,12 @@ class Fields:
             ) from error
 
     @cached_property
+    def shapes(self) -> str:
+        """The shapes of features with one row for each node, in the words of an error message."""
+        flat = f"[nodes, {self.dim}]"
+        return flat if self.block is None else f"{flat} or [nodes, {self.block[0]}, {self.block[1]}]"
+
+    @cached_property
     def field_of_column(self) -> list[int]:
         """The field of each column."""
         return [column.field for column in self.columns]

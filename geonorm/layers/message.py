@@ -64,7 +64,7 @@ class MessageNorm(nn.Module):
         if x.shape != message.shape or not fits:
             raise ValueError(
                 f"x has shape {list(x.shape)} and message {list(message.shape)}, expected both "
-                f"[nodes, {self.fields.dim}]: pass the messages after aggregation, one row for each node"
+                f"{self.fields.shapes}: pass the messages after aggregation, one row for each node"
             )
         check_floating_point(message, "message")
         read = [NodeFeatures.read(value, None, None, self.fields.dim, self.fields.block) for value in (x, message)]

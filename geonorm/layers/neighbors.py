@@ -76,7 +76,7 @@ class NeighborNorm(nn.Module):
         if not _fits(x, self.fields) or num_neighbors.shape != x.shape[:1]:
             raise ValueError(
                 f"x has shape {list(x.shape)} and num_neighbors {list(num_neighbors.shape)}, expected "
-                f"[nodes, {self.fields.dim}] and [nodes]: count_neighbors(receivers, num_nodes) gives the counts"
+                f"{self.fields.shapes}, and [nodes]: count_neighbors(receivers, num_nodes) gives the counts"
             )
         check_floating_point(x)
         dtype = accumulation_dtype(x.dtype)
@@ -194,7 +194,7 @@ class AverageNeighborNorm(nn.Module):
         """
         if not _fits(x, self.fields):
             raise ValueError(
-                f"x has shape {list(x.shape)}, expected [nodes, {self.fields.dim}]: one row for each neighbour sum"
+                f"x has shape {list(x.shape)}, expected {self.fields.shapes}: one row for each neighbour sum"
             )
         check_floating_point(x)
         if (types is None) == self.per_type:

@@ -56,8 +56,14 @@ def test_counts_beyond_the_integers_of_half_precision_are_exact() -> None:
 
 def test_neighbor_norm_refuses_counts_that_do_not_fit() -> None:
     layer = gn.NeighborNorm(CHANNELS)
-    with refused(r"x has shape \[6, 4\] and num_neighbors \[5\], expected \[nodes, 4\] and \[nodes\]: count_neighbors"):
+    with refused(
+        r"x has shape \[6, 4\] and num_neighbors \[5\], expected \[nodes, 4\], and \[nodes\]: count_neighbors"
+    ):
         layer(torch.randn(6, 4), torch.ones(5))
+    with refused(r"expected \[nodes, 12\] or \[nodes, 4, 3\], and \[nodes\]: count_neighbors"):
+        gn.NeighborNorm("4x1o")(torch.randn(6, 3, 4), torch.ones(6))
+    with refused(r"expected \[nodes, 12\] or \[nodes, 4, 3\]: one row"):
+        gn.AverageNeighborNorm("4x1o", 3.0)(torch.randn(6, 3, 4))
     with refused(r"x has shape \[6, 3\]"):
         layer(torch.randn(6, 3), torch.ones(6))
     with refused("x has dtype torch.int64, expected a floating-point type"):
