@@ -23,7 +23,8 @@ from geonorm.match.invariance import (
     null_space_dimension,
 )
 from geonorm.match.jacobian import cross_sample_influence, jacobian, sample_influence
-from geonorm.match.network import NetworkReport, check_network
+from geonorm.match.network import check_network
+from geonorm.match.network_report import NetworkReport
 from geonorm.match.report import MatchReport
 from geonorm.match.rotations import random_rotations, rotate
 from geonorm.match.tasks import Change, Task

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,91 +13,12 @@ from torch import Tensor, nn
 from geonorm.match.blame import Trace, blamed, rows_per_sample, traced
 from geonorm.match.errors import relative_error
 from geonorm.match.graphs import Graphs
+from geonorm.match.network_report import NetworkReport, bound
 from geonorm.match.rotations import random_rotations, rotate
 from geonorm.match.tasks import ENERGY, Task
 
 #: Names of outputs that are vectors of the nodes.
 VECTORS = ("forces", "force", "velocities")
-#: The factor above the noise floor from which an error is a broken symmetry, and the least bound.
-FACTOR, LEAST = 100.0, 1e-10
-
-
-@dataclass(frozen=True)
-class NetworkReport:
-    """Whether a network is a geometric match for a task.
-
-    Args:
-        network: The class of the network.
-        task: The task.
-        errors: For every mode the relative error of every symmetry, the largest over outputs.
-        floors: For every mode the noise floor.
-        blame: For every broken symmetry of the task the submodule where it breaks: its inputs still obey, its
-            outputs do not.
-        added: Changes of the input that no output shows.
-        degenerate: What is wrong with the output as such, by mode.
-    """
-
-    network: str
-    task: Task
-    errors: dict[str, dict[str, float]]
-    floors: dict[str, float]
-    blame: dict[str, str] = field(default_factory=dict)
-    added: tuple[str, ...] = ()
-    degenerate: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def broken(self) -> dict[str, float]:
-        """Condition 1: the symmetries of the task that are broken in some mode, with the largest error."""
-        found: dict[str, float] = dict.fromkeys(["degenerate"] * bool(self.degenerate), float("nan"))
-        for mode, errors in self.errors.items():
-            for symmetry in self.task.respects:
-                error = errors.get(symmetry, 0.0)
-                if not error <= _bound(self.floors[mode]) and not error <= found.get(symmetry, 0.0):
-                    found[symmetry] = error
-        return found
-
-    @property
-    def matched(self) -> bool:
-        """Definition 3, as far as whole changes of the input show."""
-        return not self.broken and not self.added
-
-    @property
-    def couples(self) -> bool:
-        """Whether samples of one batch depend on each other, in some mode."""
-        return any(
-            not errors.get("sample independence", 0.0) <= _bound(self.floors[mode])
-            for mode, errors in self.errors.items()
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return {
-            "network": self.network,
-            "task": self.task.name,
-            "matched": self.matched,
-            "broken": self.broken,
-            "blame": self.blame,
-            "added": list(self.added),
-            "couples": self.couples,
-            "errors": self.errors,
-            "noise_floors": self.floors,
-            "degenerate": self.degenerate,
-        }
-
-    def __str__(self) -> str:
-        verdict = "a geometric match" if self.matched else "not a geometric match"
-        lines = [f"{self.network} is {verdict} for the task {self.task.name!r}"]
-        lines += [f"  degenerate  {what} ({mode})" for mode, what in self.degenerate.items()]
-        for symmetry, error in self.broken.items():
-            if symmetry != "degenerate":
-                modes = [m for m, e in self.errors.items() if not e.get(symmetry, 0.0) <= _bound(self.floors[m])]
-                where = f", first in {self.blame[symmetry]}" if symmetry in self.blame else ""
-                lines.append(f"  breaks      {symmetry}: relative error {error:.2g} ({', '.join(modes)}){where}")
-        lines += [f"  adds        invariance to a {change}" for change in self.added]
-        if self.matched:
-            worst = max((e for errors in self.errors.values() for e in errors.values()), default=0.0)
-            lines.append(f"  largest     relative error {worst:.1g}")
-        return "\n".join(lines)
 
 
 def check_network(
@@ -149,7 +69,7 @@ def check_network(
             degenerate[mode] = wrong
             continue
         floors[mode] = _noise(run, graphs, start, seed)
-        errors[mode], found = _measured(run, graphs, start, dict(outputs or {}), _bound(floors[mode]), seed)
+        errors[mode], found = _measured(run, graphs, start, dict(outputs or {}), bound(floors[mode]), seed)
         for symmetry, module in found.items():
             blame.setdefault(symmetry, module)
         seen = _unseen(run, graphs, start)
@@ -158,10 +78,6 @@ def check_network(
     declared = {str(change) for change in task.irrelevant}
     added = tuple(f"{change} of coordinates" for change in unseen or [] if change not in declared)
     return NetworkReport(type(model).__name__, task, errors, floors, asked, added, degenerate)
-
-
-def _bound(floor: float) -> float:
-    return max(FACTOR * floor, LEAST)
 
 
 def _in_float64(model: nn.Module, graphs: Graphs) -> tuple[nn.Module, Graphs]:
@@ -245,7 +161,7 @@ def _noise(run: _Runner, graphs: Graphs, start: Trace, seed: int) -> float:
 
 
 def _measured(
-    run: _Runner, graphs: Graphs, start: Trace, irreps: dict[str, str], bound: float, seed: int
+    run: _Runner, graphs: Graphs, start: Trace, irreps: dict[str, str], allowed: float, seed: int
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The error of every symmetry that the inputs allow, and where a broken one breaks."""
     number, errors, blame = graphs.samples, {}, {}
@@ -253,7 +169,7 @@ def _measured(
 
     def judge(symmetry: str, trace: Trace, expected: Mapping[str, Tensor], obeys: Callable) -> None:
         errors[symmetry] = max(errors.get(symmetry, 0.0), _error(trace.outputs, expected))
-        if not errors[symmetry] <= bound and symmetry not in blame:
+        if not errors[symmetry] <= allowed and symmetry not in blame:
             found = blamed(start, trace, obeys)
             if found:
                 blame[symmetry] = found
