@@ -14,6 +14,8 @@ TINY = {
     "cbf_channels": 4,
     "num_spherical": 4,
     "num_radial": 3,
+    "num_after_skip": 0,
+    "num_concat": 0,
 }
 
 

@@ -1,14 +1,23 @@
 """GemNet as physics asks for it: symmetries, forces, the cutoff, and molecules that do not know of each other."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from models.gemnet.molecules import TINY, molecules
 from torch.testing import assert_close
+from untyped import untyped
 
 import geonorm as gn
 from geonorm.models.gemnet import NORMALIZATIONS, GemNet, Normalization, Sizes
+
+
+@pytest.fixture(autouse=True)
+def shapes(request: pytest.FixtureRequest):
+    """Shapes are checked by the first tests alone: that takes longer than all the numbers."""
+    with nullcontext() if "turn_with" in request.node.name or "few_atoms" in request.node.name else untyped():
+        yield
 
 
 def build(normalization: str | Normalization = "fitted", **options) -> GemNet:
@@ -18,8 +27,9 @@ def build(normalization: str | Normalization = "fitted", **options) -> GemNet:
     return model
 
 
-@pytest.mark.parametrize("forces", ["gradient", "direct"])
-@pytest.mark.parametrize("name", ["fitted", "plain", "batch", "graph"])
+@pytest.mark.parametrize(
+    ("name", "forces"), [("fitted", "gradient"), ("batch", "gradient"), ("graph", "direct"), ("plain", "direct")]
+)
 def test_energies_stay_and_forces_turn_with_the_molecules(name: str, forces: str) -> None:
     model, (z, pos, batch) = build(name, forces=forces), molecules()
     energy, force = model(z, pos, batch)
@@ -132,8 +142,9 @@ def test_with_batch_normalization_forces_of_one_molecule_hold_slopes_of_another(
 def test_the_checker_blames_the_batch_normalization() -> None:
     z, pos, batch = molecules((4, 5))
     data = {"z": z, "pos": pos, "batch": batch}
-    for name, expected in (("fitted", True), ("graph", True), ("batch", False)):
-        report = gn.check_network(build(name), data, gn.tasks.ENERGY, outputs={"output 1": "1o"})
+    for name, expected in (("fitted", True), ("batch", False)):
+        model = build(name, num_before_skip=0, num_atom=0)
+        report = gn.check_network(model, data, gn.tasks.ENERGY, outputs={"output 1": "1o"})
         assert report.matched == expected
     assert set(report.broken) == {"sample independence"}
     assert report.blame["sample independence"] == "outputs.0.atom_update.scale"

@@ -1,0 +1,152 @@
+"""The four mechanisms that normalize GemNet, each by itself."""
+
+import math
+
+import pytest
+import torch
+from models.gemnet.molecules import TINY, molecules
+from torch import nn
+from torch.nn import functional
+from torch.testing import assert_close
+
+import geonorm as gn
+from geonorm.models.gemnet import NORMALIZATIONS, GemNet, Normalization, named_normalization
+from geonorm.models.gemnet.blocks import Bilinear
+from geonorm.models.gemnet.graph import build_edges, build_triplets
+from geonorm.models.gemnet.layers import Dense, Residual
+from geonorm.models.gemnet.normalization import draw_weight
+from geonorm.table import UnknownRowError
+
+PLAIN = NORMALIZATIONS["plain"]
+
+
+@pytest.mark.parametrize("forces", ["gradient", "direct"])
+def test_after_fitting_every_place_keeps_the_variance_of_its_reference(forces: str) -> None:
+    model, batches = GemNet("small", forces=forces, **TINY), []
+    for seed in range(6):
+        z, pos, batch = molecules((5, 4, 6, 3), seed)
+        batches.append((z, pos.float(), batch))
+    seen: dict[str, list] = {}
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            reference = inputs[1]()
+            seen.setdefault(name, []).append(
+                (len(output), output.detach().double().var(0).mean(), reference.detach().double().var(0).mean())
+            )
+
+        return hook
+
+    factors = model.fit(batches)
+    assert len(factors) == (5 if forces == "gradient" else 7)
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in factors]
+    for batch in batches:
+        model.energy(*batch)
+    for handle in handles:
+        handle.remove()
+    for name, value in factors.items():
+        rows, output, reference = torch.tensor(seen[name], dtype=torch.float64).T
+        assert ((rows * output).sum() / (rows * reference).sum()).item() == pytest.approx(1, abs=1e-4), name
+        assert abs(value - 1) > 0.05, "a factor of one would show nothing"
+        assert model.get_submodule(name).scale_factor.item() == pytest.approx(value)
+    assert set(factors) == {n for n, module in model.named_modules() if isinstance(module, gn.ScaleFactor)}
+
+
+def test_fitting_reads_tuples_mappings_and_data_objects_and_moves_no_weight() -> None:
+    from torch_geometric.data import Data
+
+    z, pos, batch = molecules()
+    given = [(z, pos, batch), {"z": z, "pos": pos, "batch": batch, "energy": 1.0}, Data(z=z, pos=pos, batch=batch)]
+    found = []
+    for one in given:
+        model = GemNet("small", **TINY).double()
+        before = {name: value.clone() for name, value in model.named_parameters()}
+        found.append(model.fit([one]))
+        assert model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("name", ["ones", "batch", "graph", "none"])
+def test_without_factors_there_is_nothing_to_fit(name: str) -> None:
+    model, before = GemNet("small", name, **TINY), GemNet("small", name, **TINY).state_dict()
+    z, pos, batch = molecules()
+    assert model.fit([(z, pos.float(), batch)]) == {}
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("piece", ["factors", "skip_scaling", "activation_scaling", "initialization"])
+def test_every_piece_changes_the_energy_by_itself(piece: str) -> None:
+    z, pos, batch = molecules()
+    everything = Normalization("ones")
+    one = Normalization(**{**vars(everything), piece: "LayerNorm" if piece == "factors" else False})
+    energies = [GemNet("small", how, **TINY).double().energy(z, pos, batch) for how in (everything, one)]
+    assert not torch.allclose(*energies, rtol=1e-2)
+
+
+def test_a_layer_of_the_tables_or_a_function_takes_the_place_of_the_factors() -> None:
+    z, pos, batch = molecules()
+    groups = []
+
+    def layer(channels: int) -> nn.Module:
+        groups.append(channels)
+        return gn.GroupNorm(channels, 2) if channels > 6 else nn.BatchNorm1d(channels)
+
+    model = GemNet("small", Normalization(layer), forces="direct", **TINY).double()
+    energy, force = model(z, pos, batch)
+    assert groups == [8, 5, 8, 8, 8, 8, 8]
+    assert torch.isfinite(energy).all()
+    assert torch.isfinite(force).all()
+    named = GemNet("small", Normalization("GraphNorm"), **TINY)
+    assert sum(isinstance(module, gn.GraphNorm) for module in named.modules()) == 5
+    with pytest.raises(UnknownRowError, match="GraphNorm"):
+        GemNet("small", Normalization("GrafNorm"))
+
+
+def test_names_give_the_levels_and_combinations_pass() -> None:
+    assert named_normalization("plain") == Normalization("ones", False, False)
+    own = Normalization("LayerNorm", initialization=False)
+    assert named_normalization(own) is own
+
+
+def test_the_activation_keeps_the_second_moment_and_the_skip_the_variance() -> None:
+    z = torch.randn(200_000, dtype=torch.float64)
+    assert (functional.silu(z) / 0.6).square().mean().sqrt().item() == pytest.approx(1, abs=0.01)
+    assert (functional.silu(z) / 0.6).std().item() == pytest.approx(0.93, abs=0.01)
+    x = torch.randn(5_000, 32, dtype=torch.float64)
+    for how, variance in ((Normalization(), 1.0), (PLAIN, 1 + 0.1)):
+        dense, residual = Dense(32, 32, how).double(), Residual(32, how).double()
+        expected = functional.silu(x @ dense.weight.T) / (0.6 if how.activation_scaling else 1)
+        assert_close(dense(x), expected)
+        added = residual.dense(x)
+        assert_close(residual(x), (x + added) / (math.sqrt(2) if how.skip_scaling else 1))
+        assert residual(x).var(0).mean().item() == pytest.approx(variance, abs=0.3)
+
+
+@pytest.mark.parametrize(("shape", "inputs"), [((12, 20), 1), ((64, 20), 1), ((10, 6, 4), 2), ((1, 30), 1)])
+def test_weights_have_rows_of_mean_zero_and_variance_one_over_fan_in(shape: tuple[int, ...], inputs: int) -> None:
+    weight = nn.Parameter(torch.empty(shape, dtype=torch.float64))
+    draw_weight(weight, inputs, initialization=True)
+    matrix = weight.detach().reshape(shape[0], -1)
+    fan_in = matrix.shape[1]
+    assert matrix.mean(1).abs().max() < 1e-12
+    assert_close(matrix.var(1), torch.full((shape[0],), 1 / fan_in, dtype=torch.float64), rtol=1e-4, atol=0)
+    if 1 < shape[0] < fan_in:
+        gram = matrix @ matrix.T
+        assert (gram - gram.diag().diag()).abs().max() < 0.5, "orthogonal but for the means"
+    draw_weight(weight, inputs, initialization=False)
+    assert weight.abs().max() <= 1 / math.sqrt(fan_in)
+    assert weight.detach().mean().abs() > 1e-6
+
+
+def test_the_bilinear_layer_equals_the_sum_over_triplets_of_the_full_form() -> None:
+    _, pos, batch = molecules((5, 4))
+    edges = build_edges(pos, batch, 5.0)
+    triplets = build_triplets(edges)
+    layer = Bilinear(6, 4, 5, Normalization()).double()
+    x = torch.randn(len(edges.source), 6, dtype=torch.float64)
+    radial = torch.randn(len(edges.source), 4, 3, dtype=torch.float64)
+    angular = torch.randn(len(triplets.out_edge), 3, dtype=torch.float64)
+    full = torch.einsum("til,tl,tf,gfi->tg", radial[triplets.out_edge], angular, x[triplets.in_edge], layer.weight)
+    expected = torch.zeros(len(x), 5, dtype=torch.float64).index_add(0, triplets.out_edge, full)
+    assert_close(layer(x, radial, triplets.matrices(angular), triplets), expected)
