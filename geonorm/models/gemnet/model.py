@@ -30,6 +30,9 @@ class GemNet(nn.Module):
     the initialization. A layer of the tables can take the place of the factors: BatchNorm over rows then lets molecules
     of a batch see each other.
 
+    ``geonorm.check_network(model, {"z": z, "pos": pos, "batch": batch}, task, outputs={"output 1": "1o"})`` finds what
+    lets molecules see each other.
+
     Energies have the dtype of the network, forces that of the positions where they are gradients. An atom without
     neighbours has no energy, as long as no layer with a bias or a mean stands in the place of the factors. Building
     draws from no global random state.

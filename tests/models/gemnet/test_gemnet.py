@@ -202,6 +202,14 @@ def test_evaluation_gives_numbers_and_training_a_graph() -> None:
     assert model.energy(z, pos, batch).requires_grad
 
 
+def test_positions_may_have_more_digits_than_the_network() -> None:
+    model, (z, pos, batch) = build().float(), molecules((4, 5))
+    energy, force = model(z, pos, batch)
+    assert energy.dtype == torch.float32
+    assert force.dtype == torch.float64
+    assert_close(force.float(), model(z, pos.float(), batch)[1], rtol=1e-3, atol=1e-4)
+
+
 def test_a_state_dict_carries_the_factors_and_statistics() -> None:
     z, pos, batch = molecules((4, 5))
     for name in ("fitted", "batch"):

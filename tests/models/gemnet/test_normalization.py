@@ -20,12 +20,16 @@ from geonorm.table import UnknownRowError
 PLAIN = NORMALIZATIONS["plain"]
 
 
+def batches_of(model: GemNet, number: int = 6) -> list[tuple]:
+    """Batches of small molecules in the precision of a network."""
+    drawn = [molecules((5, 4, 6, 3), seed) for seed in range(number)]
+    return [(z, pos.to(model.circular_filter.dtype), batch) for z, pos, batch in drawn]
+
+
 @pytest.mark.parametrize("forces", ["gradient", "direct"])
 def test_after_fitting_every_place_keeps_the_variance_of_its_reference(forces: str) -> None:
-    model, batches = GemNet("small", forces=forces, **TINY), []
-    for seed in range(6):
-        z, pos, batch = molecules((5, 4, 6, 3), seed)
-        batches.append((z, pos.float(), batch))
+    model = GemNet("small", forces=forces, **TINY)
+    batches = batches_of(model)
     seen: dict[str, list] = {}
 
     def note(name: str):
@@ -50,6 +54,46 @@ def test_after_fitting_every_place_keeps_the_variance_of_its_reference(forces: s
         assert abs(value - 1) > 0.05, "a factor of one would show nothing"
         assert model.get_submodule(name).scale_factor.item() == pytest.approx(value)
     assert set(factors) == {n for n, module in model.named_modules() if isinstance(module, gn.ScaleFactor)}
+
+
+def test_fitting_in_the_order_of_creation_gives_the_same_factors() -> None:
+    """The definition, step by step: one factor at a time, blocks before outputs, references where they arise."""
+    sizes = {**TINY, "num_blocks": 2}
+    model, twin = (GemNet("small", forces="direct", **sizes).double().eval() for _ in range(2))
+    batches = batches_of(model, 3)
+    found = model.fit(batches)
+    places: list[tuple[str, str]] = []  # each factor, and the module whose output is its reference
+    for number in range(2):
+        block = f"interactions.{number}"
+        places += [
+            (f"{block}.triplets.scale_filter", f"{block}.triplets.dense_in"),
+            (f"{block}.triplets.scale_sum", f"{block}.triplets.dense_down"),
+            (f"{block}.atom_update.scale", f"{block}.after_skip"),
+        ]
+    for number in range(3):
+        m = f"interactions.{number - 1}" if number else "edge_embedding"
+        places += [(f"outputs.{number}.atom_update.scale", m), (f"outputs.{number}.scale_force", m)]
+    values: dict[str, torch.Tensor] = {}
+    for name in {name for place in places for name in place}:
+        module = twin.get_submodule(name)
+        if isinstance(module, gn.ScaleFactor):
+            module.set(1.0)
+            module.register_forward_pre_hook(lambda _, inputs, name=name: values.update({name: inputs[0]}))
+        else:
+            module.register_forward_hook(lambda _, __, output, name=name: values.update({name: output}))
+    for factor, reference in places:
+        sums = torch.zeros(2, dtype=torch.float64)
+        for z, pos, batch in batches:
+            twin(z, pos, batch)
+            given = values[reference]
+            given = given[1] if isinstance(given, tuple) else given
+            if factor.endswith("scale_sum"):
+                given = given[build_triplets(build_edges(pos, batch, twin.cutoff)).in_edge]
+            rows = len(values[factor])
+            sums += rows * torch.stack([values[factor].var(0).mean(), given.var(0).mean()]).detach()
+        twin.get_submodule(factor).set((sums[1] / sums[0]).sqrt().item())
+        assert found[factor] == pytest.approx((sums[1] / sums[0]).sqrt().item(), rel=1e-6), factor
+    assert len(found) == len(places) == 12
 
 
 def test_fitting_reads_tuples_mappings_and_data_objects_and_moves_no_weight() -> None:
