@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geonorm.match.families import families, intersection, outside
+from geonorm.match import actions
+from geonorm.match.discover import discover
 from geonorm.match.frozen import frozen
 from geonorm.match.jacobian import jacobian
+from geonorm.match.report import ranges
 
 Layer = Callable[..., Tensor]
 Features = Float[Tensor, "nodes *features"]
@@ -55,11 +57,11 @@ class Explanation:
     """The null space in words.
 
     Args:
-        named: The families of directions found, for example ``{"shift per (sample, channel)": 16}``; each has its own
-            dimension, and two families may overlap.
-        dimension: The dimension of the null space.
+        named: The families of directions found, for example ``{"shift per (sample, channel)": 16}``: of each the number
+            of directions beyond those of the families before it.
+        dimension: The number of lost directions, named or not.
         unexplained: What no name covers.
-        gap: How clearly the null space stands apart, see :class:`NullSpace`.
+        gap: How clearly they stand apart: the smallest singular value that is kept over the largest that is not.
     """
 
     named: dict[str, int]
@@ -96,9 +98,7 @@ def null_space(
     Raises:
         ValueError: If the Jacobian is not finite.
     """
-    matrix = jacobian(layer, x, batch, batch_size, training=training).reshape(-1, x.numel())
-    if not torch.isfinite(matrix).all():
-        raise ValueError("the Jacobian is not finite at this input: the layer divides by zero there, or overflows")
+    matrix = _finite_jacobian(layer, x, batch, batch_size, training)
     _, values, directions = torch.linalg.svd(matrix, full_matrices=True)
     size = frozen(layer, training)(x, batch, batch_size).norm() / x.double().norm().clamp(min=1e-300)
     largest = values[0].item() if len(values) else 0.0
@@ -113,6 +113,16 @@ def null_space(
         smallest_kept=values[rank - 1].item() / reference if rank else 0.0,
         largest_dropped=values[rank].item() / reference if rank < len(values) else 0.0,
     )
+
+
+def _finite_jacobian(
+    layer: Layer, x: Features, batch: Batch, batch_size: int | None, training: bool
+) -> Float[Tensor, "outputs inputs"]:
+    """The Jacobian as a matrix."""
+    matrix = jacobian(layer, x, batch, batch_size, training=training).reshape(-1, x.numel())
+    if not torch.isfinite(matrix).all():
+        raise ValueError("the Jacobian is not finite at this input: the layer divides by zero there, or overflows")
+    return matrix
 
 
 def null_space_dimension(
@@ -139,12 +149,12 @@ def explain_null_space(
     irreps: str | tuple | None = None,
     groups: int | None = None,
 ) -> Explanation:
-    """Name the directions that a layer does not see.
+    """Name the directions that a layer does not see: what :func:`geonorm.check` finds, at features of one's own.
 
-    Each family of a small dictionary (shift, scale, and for vectors shift of lengths; of all features, per sample, per
-    node, each also per channel, group, field or type) is intersected with the null space. Families that lie in it as a
-    whole come first, large ones before small ones and coarse ones before fine ones; a family that adds no direction to
-    those before it is left out.
+    Where :func:`null_space` counts singular values, :func:`~geonorm.match.discover.discover` asks which shifts, scales
+    and rotations are lost, and makes each change to confirm it. So a scale is found whole also where ε leaves some of
+    its singular values above ``tol``. Large families come before small ones and coarse ones before fine ones; a family
+    that adds no direction to those before it is left out.
 
     Args:
         layer: The layer, called as ``(x, batch, batch_size)``, ``(x, batch)`` or ``(x)``.
@@ -152,24 +162,31 @@ def explain_null_space(
         batch: The sample of each node.
         batch_size: The number of samples.
         training: Training or eval mode.
-        tol: See :func:`null_space`.
-        irreps: What the columns are; adds the names that speak of fields and types.
+        tol: Directions without a name count where their singular values are below this part of the largest.
+        irreps: What the columns are; adds the names that speak of fields, types and rotations.
         groups: The number of channel groups; adds the names that speak of groups.
 
     Returns:
         Names and dimensions, and what is left unnamed.
+
+    Raises:
+        ValueError: If the Jacobian is not finite.
     """
-    space = null_space(layer, x, batch, batch_size, training=training, tol=tol)
-    found = []
-    for _, _, name, directions in families(x.detach().double(), batch, irreps, groups):
-        inside = intersection(directions, space.basis)
-        if inside.shape[1]:
-            complete = inside.shape[1] == directions.shape[1]
-            found.append((not complete, -inside.shape[1], directions.shape[1], name, inside))
-    named, covered = {}, space.basis[:, :0]
-    for *_, name, inside in sorted(found, key=lambda entry: entry[:3]):
-        new = outside(inside, covered)
-        if new.shape[1]:
-            named[name] = inside.shape[1]
-            covered = torch.cat([covered, new], 1)
-    return Explanation(named, space.dimension, space.dimension - covered.shape[1], space.gap)
+    matrix = _finite_jacobian(layer, x, batch, batch_size, training)
+    index, _ = actions.samples(x, batch, batch_size)
+    function = frozen(layer, training)
+
+    def of_features(features: Tensor) -> Tensor:
+        return function(features, batch, batch_size)
+
+    removed = discover(of_features, x.detach().double(), matrix, index, irreps=irreps, groups=groups)
+    named = dict(removed.added)
+    if removed.columns:
+        named[f"everything in the columns {ranges(removed.columns)}"] = len(removed.columns) * len(x)
+    values = torch.linalg.svdvals(matrix)
+    values = torch.cat([values, values.new_zeros(x.numel() - len(values))])[: x.numel()]
+    zero = int((values <= tol * values[0]).sum())
+    dimension = max(removed.dimension, zero)
+    kept = values[x.numel() - dimension - 1].item() if dimension < x.numel() else 0.0
+    dropped = values[x.numel() - dimension].item() if dimension else 0.0
+    return Explanation(named, dimension, dimension - sum(named.values()), kept / dropped if dropped else float("inf"))

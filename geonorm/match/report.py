@@ -44,7 +44,7 @@ class StateReport:
         """The invariances that the task does not declare, with their dimensions."""
         added = dict(self.removed.added)
         if self.removed.columns:
-            added[f"everything in the columns {_ranges(self.removed.columns)}"] = len(self.removed.columns)
+            added[f"everything in the columns {ranges(self.removed.columns)}"] = len(self.removed.columns)
         added |= dict.fromkeys(self.removed.flips, 0)
         if self.removed.unnamed:
             added["unnamed"] = self.removed.unnamed
@@ -191,7 +191,7 @@ def _order(floor: float) -> str:
     return next((f"below {bound:.0e}" for bound in (1e-10, 1e-5, 1e-2) if floor < bound), f"{floor:.0e}")
 
 
-def _ranges(columns: tuple[int, ...]) -> str:
+def ranges(columns: tuple[int, ...]) -> str:
     """Consecutive numbers as ranges, for example ``"0-3, 7"``."""
     runs: list[list[int]] = []
     for column in columns:

@@ -114,13 +114,35 @@ def test_a_mean_removed_from_some_channels_only_is_found_in_part() -> None:
     assert found.unexplained == 0
 
 
+def test_a_scale_is_found_whole_where_eps_leaves_a_part_of_it() -> None:
+    x = torch.randn(NODES, CHANNELS, dtype=torch.float64)
+    x[:, 0] *= 1e-2
+    layer = VarianceNorm(8, eps=1e-6)
+    assert null_space_dimension(layer, x, BATCH) == 7
+    found = explain_null_space(layer, x, BATCH)
+    assert (found.named, found.dimension, found.unexplained) == ({"scale per channel": 8}, 8, 0)
+    assert 1 < found.gap < 100  # which says that the count is none of singular values
+
+
+def test_columns_that_are_not_read_are_named() -> None:
+    found = explain_null_space(lambda x: x[:, 2:], torch.randn(NODES, CHANNELS), BATCH)
+    assert found.named == {"everything in the columns 0-1": 2 * NODES}
+    assert (found.dimension, found.unexplained) == (2 * NODES, 0)
+
+
+def test_rotations_are_named_where_columns_are_vectors() -> None:
+    found = explain_null_space(lambda x: x[:, :3].norm(dim=1, keepdim=True), torch.randn(NODES, 3), irreps="1x1o")
+    assert found.named == {"rotation per node": 2 * NODES}
+    assert (found.dimension, found.unexplained) == (2 * NODES, 0)
+
+
 def test_overlapping_families_are_counted_once() -> None:
     def centred_over_nodes_and_channels(x):
         u = x - x.mean(0)
         return u - u.mean(1, keepdim=True)
 
     found = explain_null_space(centred_over_nodes_and_channels, torch.randn(NODES, CHANNELS))
-    assert found.named == {"shift per node": 9, "shift per channel": 8}
+    assert found.named == {"shift per node": 9, "shift per channel": 7}
     assert (found.dimension, found.unexplained) == (16, 0)
 
 
