@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from geonorm.data import Frames, load_frames
-from geonorm.experiments.records import provenance, read_records, write_provenance, write_records, write_text
-from geonorm.models.allegro import Allegro, Statistics, default_device, named_normalization
-from geonorm.models.global_state import preserved_global_state
+from geonorm.experiments.batches import Batches
+from geonorm.experiments.loss import errors
+from geonorm.experiments.runs import Runs, as_list, command, quiet_training
+from geonorm.models.allegro import Allegro, Statistics, collate, default_device, named_normalization
 
 #: With all, with none, and without each one alone.
 DEFAULT = ("all", "none", "no shift", "no scale", "no neighbors")
+#: What every epoch records; squared units of the data, per training loss, total energy and force component.
+COLUMNS = ("epoch", "train_loss", "test_loss", "test_energy_mse", "test_force_mse", "gradient_norm")
 
 
 def figure1(
@@ -51,7 +50,7 @@ def figure1(
         out: Folder for one file per finished run, logs, checkpoints and the result, ``figure1.csv`` with
             ``figure1.json``; a second call with equal settings continues where the first stopped. None writes nothing.
         energy_unit: Convert the data to this unit before training; None keeps the unit of the data.
-        batch_size: Molecules per step.
+        batch_size: Molecules per step and process.
         learning_rate: Of Adam, constant.
         model: Further arguments of :class:`geonorm.models.allegro.Allegro`, such as ``num_scalars``.
         progress: Show Lightning's progress bar.
@@ -67,7 +66,7 @@ def figure1(
         ValueError: If a normalization is unknown, the set is too small, or ``out`` holds runs with other settings.
         DataFileError: If the data cannot be read.
     """
-    seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    seeds = as_list(seeds)
     for name in normalizations:
         named_normalization(name)
     if not seeds or not normalizations or epochs < 0:
@@ -90,93 +89,36 @@ def figure1(
         "model": model,
         "statistics": {key: float(f"{value:.6g}") for key, value in vars(statistics).items()},
     }
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        _check_settings(folder / "settings.json", settings)
+    variants = [{"normalization": name} for name in normalizations]
+    runs = Runs("figure1", variants, seeds, settings, None if out is None else Path(out))
     where = default_device(device)
-    records: list[dict] = []
-    with _quiet_training() as fit:
-        for seed in seeds:
-            for name in normalizations:
-                run = None if folder is None else folder / "runs" / f"{name.replace(' ', '_')}_seed{seed}"
-                finished = None if run is None else run.with_suffix(".csv")
-                if finished is not None and finished.exists():
-                    records += read_records(finished)
-                    continue
-                network = Allegro(frames.z, statistics, name, seed=seed, device=where, **model)
-                history = fit(
-                    network,
-                    network.graphs(train_frames),
-                    network.graphs(test_frames),
-                    epochs=epochs,
-                    seed=seed,
-                    batch_size=batch_size,
-                    learning_rate=learning_rate,
-                    folder=run,
-                    progress=progress,
-                    devices=devices,
-                    strategy=strategy,
-                )
-                rows = [
-                    {"normalization": name, "seed": seed, **record, "units": settings["units"]} for record in history
-                ]
-                if finished is not None:
-                    write_records(finished, rows)
-                records += rows
-    if folder is not None:
-        write_records(folder / "figure1.csv", records)
-        facts = {
-            "seeds": seeds,
-            "normalizations": list(normalizations),
-            **settings,
-            "made_of": frames.provenance,
-        }
-        command = _command(data, settings, seeds, normalizations, energy_unit)
-        write_provenance(folder / "figure1.json", provenance(command, str(where), **facts))
+    with quiet_training() as training:
+        objective = training.Objective(errors, collate)
+
+        def train_one(variant: dict[str, str], seed: int, folder: Path | None) -> list[dict]:
+            network = Allegro(frames.z, statistics, variant["normalization"], seed=seed, device=where, **model)
+            history = training.train(
+                network,
+                network.graphs(train_frames),
+                network.graphs(test_frames),
+                objective,
+                Batches(train, batch_size, seed),
+                epochs=epochs,
+                learning_rate=learning_rate,
+                folder=folder,
+                progress=progress,
+                devices=devices,
+                strategy=strategy,
+            )
+            return [{key: record[key] for key in COLUMNS} | {"units": settings["units"]} for record in history]
+
+        records = runs.train(train_one)
+    options = {key: settings[key] for key in ("epochs", "train", "test")} | {"seeds": seeds}
+    if tuple(normalizations) != DEFAULT:
+        options["normalization"] = list(normalizations)
+    typed = command(
+        "figure1", frames.name if isinstance(data, Frames) else data, {**options, "energy_unit": energy_unit}
+    )
+    facts = {"normalizations": list(normalizations), **settings, "made_of": frames.provenance}
+    runs.write(records, typed, str(where), **facts)
     return records
-
-
-def _check_settings(path: Path, settings: dict) -> None:
-    if not path.exists():
-        write_text(path, json.dumps(settings, indent=2) + "\n")
-        return
-    found = json.loads(path.read_text())
-    different = [
-        f"{key} {found.get(key)!r} (now {settings[key]!r})" for key in settings if found.get(key) != settings[key]
-    ]
-    if different:
-        raise ValueError(
-            f"{path.parent} holds runs with other settings: {'; '.join(different)}. Name another folder, or repeat the "
-            "call with those settings to continue them."
-        )
-
-
-def _command(
-    data: str | Path | Frames, settings: dict, seeds: list[int], names: Sequence[str], energy_unit: str | None
-) -> str:
-    folder = os.environ.get("GEONORM_DATA")
-    data = data.name if isinstance(data, Frames) else str(data)
-    if folder and Path(data).is_absolute() and Path(data).is_relative_to(folder):
-        # The command stays true on a machine that keeps its data elsewhere; GEONORM_DATA is searched.
-        data = str(Path(data).relative_to(folder))
-    words = ["geonorm", "reproduce", "figure1", "--data", data]
-    for key in ("epochs", "train", "test"):
-        words += [f"--{key}", str(settings[key])]
-    if seeds == list(range(len(seeds))):
-        words += ["--seeds", str(len(seeds))]
-    else:
-        words += [word for seed in seeds for word in ("--seed", str(seed))]
-    if tuple(names) != DEFAULT:
-        words += [word for name in names for word in ("--normalization", name)]
-    if energy_unit is not None:
-        words += ["--energy-unit", energy_unit]
-    return shlex.join(words)
-
-
-@contextmanager
-def _quiet_training() -> Iterator:
-    # Importing Lightning and training both touch process-wide settings.
-    with preserved_global_state():
-        from geonorm.experiments.training import train
-
-        yield train

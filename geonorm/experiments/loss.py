@@ -1,4 +1,4 @@
-"""The training loss of an energy-and-force network, and the two errors that are reported."""
+"""The errors of an energy-and-force network: the training loss and the two that are reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from geonorm.models.allegro import Allegro
 
 
-def errors(network: Allegro, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def errors(network: Allegro, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
     r"""Return the loss and the two mean squared errors of a batch.
 
     .. math::
@@ -16,13 +16,15 @@ def errors(network: Allegro, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, 
 
     Args:
         network: The network.
-        batch: From :func:`geonorm.models.allegro.collate`.
+        batch: From :func:`geonorm.models.allegro.collate`, molecules of one size.
 
     Returns:
-        The loss, the mean squared error of total energies, and that of force components.
+        ``loss``, ``energy_mse`` (total energies) and ``force_mse`` (components), each with the number of molecules.
     """
     energies, forces = network(batch)
     difference = energies - batch["total_energy"].squeeze(-1)
     force_mse = (forces - batch["forces"]).square().mean()
     loss = (difference / batch["num_atoms"]).square().mean() + force_mse
-    return loss, difference.square().mean(), force_mse
+    found = {"loss": loss, "energy_mse": difference.square().mean(), "force_mse": force_mse}
+    # All molecules are equally large: each mean weighs as much as there are molecules.
+    return {name: (value, len(energies)) for name, value in found.items()}

@@ -38,7 +38,7 @@ def layer_sizes(network: Allegro, batch: dict[str, Tensor]) -> list[dict[str, fl
     was_training = network.training
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
-        loss, _, _ = errors(network.train(), batch)
+        loss, _ = errors(network.train(), batch)["loss"]
     finally:
         network.train(was_training)
         for handle in handles:

@@ -1,65 +1,87 @@
-"""Train one energy-and-force network with Lightning and keep one record per epoch."""
+"""Train one network with Lightning and keep one record per epoch."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+import torch.distributed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor, nn
 
-from geonorm.experiments.loss import errors
-from geonorm.models.allegro import Allegro, collate
+from geonorm.experiments.batches import Batches, loader
+from geonorm.processes import global_sum, several_processes
 
-#: What every epoch of a run records; squared units of the data, per training loss, total energy and force component.
-METRICS = ("train_loss", "test_loss", "test_energy_mse", "test_force_mse", "gradient_norm")
+#: The mean of an error over a batch, and over how many things it is a mean.
+Mean = tuple[Tensor, int]
+#: Samples per step of an evaluation.
+EVALUATION = 50
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a network is trained for, and what is reported of it.
+
+    Args:
+        errors: Of a network and a batch, the errors by name. ``"loss"`` is minimized.
+        collate: Joins samples into one batch.
+    """
+
+    errors: Callable[[nn.Module, Any], dict[str, Mean]]
+    collate: Callable[[list], Any]
 
 
 def train(
-    network: Allegro,
-    train_graphs: Sequence[dict[str, Tensor]],
-    test_graphs: Sequence[dict[str, Tensor]],
+    network: nn.Module,
+    train_set: Sequence[Any],
+    test_set: Sequence[Any],
+    objective: Objective,
+    batches: Batches,
     epochs: int,
-    seed: int = 0,
-    batch_size: int = 5,
-    learning_rate: float = 2e-3,
+    learning_rate: float,
+    decay: float = 1.0,
     folder: Path | None = None,
     progress: bool = True,
     devices: int | str | list[int] = 1,
     strategy: str = "auto",
 ) -> list[dict[str, int | float]]:
-    """Train with Adam at a constant rate and return one record per epoch; epoch 0 is before training.
+    """Train with Adam and return one record per epoch; epoch 0 is before training.
+
+    Several processes that share the work minimize the loss of their batches together, as one process would. The test
+    set is evaluated as a whole by each.
 
     Args:
         network: Its device decides where the training runs.
-        train_graphs: From ``network.graphs``.
-        test_graphs: From ``network.graphs``.
+        train_set: Samples for the objective's ``collate``.
+        test_set: Likewise.
+        objective: What is minimized and reported.
+        batches: Which samples make a step; seed and epoch alone decide, so a resumed run repeats it.
         epochs: Number of passes over the training set.
-        seed: Of the order of the batches; epoch and seed alone decide the order, so a resumed run repeats it.
-        batch_size: Molecules per step and device.
         learning_rate: Of Adam.
+        decay: What the learning rate is multiplied by after every epoch.
         folder: Where the log and a checkpoint of every epoch go; an interrupted run continues from it. None: neither.
         progress: Show Lightning's progress bar.
         devices: How many, or which; Lightning's argument.
         strategy: How several devices share the work; Lightning's argument.
 
     Returns:
-        Records with ``epoch`` and :data:`METRICS`. ``train_loss`` is the mean over the steps of the epoch;
-        ``gradient_norm`` too, and in epoch 0 it is that of the first step.
+        Records with ``epoch``, ``train_…`` and ``test_…`` for every error, and ``gradient_norm``. The training errors
+        are means over the epoch in training mode, while the network changes; the gradient norm is a mean over steps.
+        In epoch 0 the training errors are those in evaluation mode, and the gradient norm is that of the first step.
     """
     device = next(network.parameters()).device
-    module = _Module(network, learning_rate)
-    shuffled = _loader(train_graphs, batch_size, _Order(len(train_graphs), seed))
-    test = _loader(test_graphs, 50)
+    module = _Module(network, objective, learning_rate, decay)
+    test = loader(test_set, objective.collate, EVALUATION)
     checkpoint = None if folder is None else folder / "last.ckpt"
     with warnings.catch_warnings():
-        # Few workers and an existing log folder are right for graphs in memory and for a run that continues.
+        # Few workers and an existing log folder are right for samples in memory and for a run that continues.
         warnings.filterwarnings("ignore", module="lightning")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = lightning.Trainer(
@@ -76,26 +98,30 @@ def train(
             log_every_n_steps=1,
             # Forces are derivatives of the energy, so evaluation needs autograd.
             inference_mode=False,
+            # The batches know the processes themselves.
+            use_distributed_sampler=False,
         )
         if checkpoint is None or not checkpoint.exists():
-            (before_train,) = trainer.validate(module, _loader(train_graphs, 50), verbose=False)
-            (before_test,) = trainer.validate(module, test, verbose=False)
-            first = {"epoch": 0, "train_loss": before_train["test_loss"], "gradient_norm": float("nan")}
-            module.records = [first | before_test]
+            before = loader(train_set, objective.collate, EVALUATION)
+            (on_train,) = trainer.validate(module, before, verbose=False)
+            (on_test,) = trainer.validate(module, test, verbose=False)
+            first = {key.replace("test_", "train_", 1): value for key, value in on_train.items()}
+            module.records = [{"epoch": 0, "gradient_norm": float("nan")} | first | on_test]
+        shuffled = loader(train_set, objective.collate, batches)
         trainer.fit(module, shuffled, test, ckpt_path=checkpoint if checkpoint and checkpoint.exists() else None)
-    return [{"epoch": record["epoch"]} | {key: record[key] for key in METRICS} for record in module.records]
+    return module.records
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, network: Allegro, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, objective: Objective, learning_rate: float, decay: float) -> None:
         super().__init__()
-        self.network, self.learning_rate = network, learning_rate
+        self.network, self.objective, self.learning_rate, self.decay = network, objective, learning_rate, decay
         self.records: list[dict[str, int | float]] = []
 
-    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
-        loss, _, _ = errors(self.network, batch)
-        self._log(batch, train_loss=loss)
-        return loss
+    def training_step(self, batch: Any) -> Tensor:
+        errors = self.objective.errors(self.network, batch)
+        self._log("train", errors)
+        return _shared(*errors["loss"])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad.flatten() for p in self.network.parameters() if p.grad is not None]
@@ -104,16 +130,16 @@ class _Module(lightning.LightningModule):
             self.records[0]["gradient_norm"] = norm.item()
         self.log("gradient_norm", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
-    def validation_step(self, batch: dict[str, Tensor]) -> None:
-        loss, energy_mse, force_mse = errors(self.network, batch)
-        self._log(batch, test_loss=loss, test_energy_mse=energy_mse, test_force_mse=force_mse)
+    def validation_step(self, batch: Any) -> None:
+        self._log("test", self.objective.errors(self.network, batch))
 
     def on_train_epoch_end(self) -> None:
-        metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key in METRICS}
+        metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
         self.records.append({"epoch": self.current_epoch + 1} | metrics)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> dict[str, Any]:
+        adam = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        return {"optimizer": adam, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(adam, self.decay)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["records"] = self.records
@@ -121,32 +147,19 @@ class _Module(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.records = checkpoint["records"]
 
-    def _log(self, batch: dict[str, Tensor], **values: Tensor) -> None:
-        # Weighted by the batch size, and all molecules are equally large: the mean over batches is the mean over all.
-        size = len(batch["num_atoms"])
-        values = {key: value.detach() for key, value in values.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
+    def _log(self, stage: str, errors: dict[str, Mean]) -> None:
+        # Weighted by what each is a mean over, so that the mean over batches is the mean over all.
+        for name, (value, number) in errors.items():
+            keywords = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": number}
+            self.log(f"{stage}_{name}", value.detach(), **keywords)
 
 
-class _Order(Sampler[int]):
-    """A new order in every epoch that depends on nothing but the seed and the epoch."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        return iter(torch.randperm(self.size, generator=generator).tolist())
-
-
-def _loader(graphs: Sequence[dict[str, Tensor]], batch_size: int, sampler: _Order | None = None) -> DataLoader:
-    return DataLoader(list(graphs), batch_size=batch_size, sampler=sampler, collate_fn=collate)
+def _shared(loss: Tensor, number: int) -> Tensor:
+    """The loss whose average over processes is the mean over all their batches."""
+    if not several_processes():
+        return loss
+    of_all = global_sum(torch.tensor(float(number), device=loss.device))
+    return loss * (number * torch.distributed.get_world_size() / of_all)
 
 
 def _last_checkpoint(folder: Path) -> ModelCheckpoint:
