@@ -11,10 +11,9 @@ from torch import Tensor
 
 from geonorm.layers.fields import Fields, Vectors
 from geonorm.match.confusion import confusions
-from geonorm.match.discover import Removed, discover
+from geonorm.match.first_order import first_order
 from geonorm.match.frozen import Function
 from geonorm.match.inputs import batch_of, generic_features
-from geonorm.match.jacobian import derivative
 from geonorm.match.measurement import HELD, Measurement
 from geonorm.match.report import MatchReport, StateReport
 from geonorm.match.state import states
@@ -35,6 +34,7 @@ def measure(
     outputs: str,
     coordinates: bool,
     groups: int | None,
+    probes: bool | None,
     name: str,
     seed: int,
 ) -> StateReport:
@@ -56,24 +56,13 @@ def measure(
         level = respected[-1] if respected and turned["batch"] <= bound else None
     if coordinates:
         errors["translation"] = at.translation()
-    matrix = derivative(at, x).reshape(-1, x.numel())
-    if not torch.isfinite(matrix).all():
+    names = {"irreps": irreps, "groups": groups, "irrelevant": task.irrelevant, "coordinates": coordinates}
+    found = first_order(at, x, batch, probes=probes, seed=seed, **names)
+    if found is None:
         return StateReport(name, degenerate="the Jacobian holds NaN or infinity")
-    errors["sample independence"] = at.influence(matrix)
+    errors["sample independence"], removed = found
     if errors["sample independence"] <= bound:
         errors["sample independence"] = max(errors["sample independence"], at.replacement())
-    removed: Removed = discover(
-        at,
-        x,
-        matrix,
-        batch,
-        irreps=irreps,
-        groups=groups,
-        irrelevant=task.irrelevant,
-        coordinates=coordinates,
-        readout=at.per_sample,
-        seed=seed,
-    )
     confused = {}
     if not at.per_sample:  # two different samples may well have the same energy
         with suppress(*HELD):
@@ -93,6 +82,7 @@ def check(
     vectors: bool = False,
     coordinates: bool = False,
     groups: int | None = None,
+    probes: bool | None = None,
     seed: int = 0,
 ) -> MatchReport:
     """Measure whether a layer is a geometric match for a task: Definition 3 of the survey.
@@ -111,6 +101,8 @@ def check(
         coordinates: The vectors are raw coordinates: also translate every sample.
         groups: The number of groups of channels, so that names may speak of them; without it the layer's
             ``num_groups``.
+        probes: Measure with random probes instead of the whole Jacobian, or the other way; ``None``: probes where the
+            input has more than 1500 entries. The report says when, and what probes cannot prove.
         seed: The seed of inputs and group elements.
 
     Returns:
@@ -149,6 +141,7 @@ def check(
                 outputs=out,
                 coordinates=coordinates,
                 groups=groups if groups is not None else getattr(layer, "num_groups", None),
+                probes=probes,
                 name=name,
                 seed=seed,
             )

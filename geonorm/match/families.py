@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from geonorm.match import actions
 from geonorm.match.blocks import eigh
-from geonorm.numerics import safe_norm
+from geonorm.match.named import named
 
 Features = Float[Tensor, "nodes *features"]
 Batch = Int[Tensor, " nodes"] | None
@@ -21,39 +20,10 @@ def families(
     x: Features, batch: Batch, irreps: str | tuple | None, groups: int | None
 ) -> list[tuple[str, tuple[str, ...], str, Float[Tensor, "inputs directions"]]]:
     """Every family of named directions at x: kind, what a parameter belongs to, name, and an orthonormal basis."""
-    columns = actions.column_groups(x, irreps, groups)
-    kinds = {"shift": torch.ones_like(x), "scale": x}
-    if "field" in columns:
-        kinds["shift of lengths"] = _unit_fields(x, columns["field"])
     found = []
-    for kind, values in kinds.items():
-        for row in ((), ("sample",), ("node",)):
-            for column in ((), *((name,) for name in columns)):
-                per = row + column
-                pool = actions.pools(x, batch, per, irreps=irreps, groups=groups).flatten()
-                number = int(pool.max()) + 1
-                of = "" if kind == "shift of lengths" else " of all features"
-                words = f" per {per[0]}" if len(per) == 1 else f" per ({', '.join(per)})" if per else of
-                directions = values.new_zeros(x.numel(), number)
-                directions[torch.arange(x.numel()), pool] = values.flatten()
-                length = directions.norm(dim=0)
-                # One parameter for a single entry names whatever happens to that entry, and so explains nothing.
-                kept = (length > 0) & ((pool.bincount() > 1) | ("node" not in per))
-                directions = directions[:, kept] / length[kept]
-                found.append((kind, per, kind + words if per else f"one {kind}{words}", directions))
+    for kind, per, name, family in named(x, batch, irreps, groups):
+        found.append((kind, per, name, family.combine(torch.eye(family.number, dtype=x.dtype)).T))
     return found
-
-
-def _unit_fields(x: Features, field: Int[Tensor, " columns"]) -> Features:
-    """Every field divided by its length: the direction in which its length grows; zero for fields of one component."""
-    flat = x.flatten(1)
-    unit = torch.zeros_like(flat)
-    for number in field.unique().tolist():
-        member = field == number
-        if int(member.sum()) > 1:
-            length = safe_norm(flat[:, member], dim=1, keepdim=True)
-            unit[:, member] = flat[:, member] / torch.where(length > 0, length, 1)
-    return unit.reshape(x.shape)
 
 
 def intersection(

@@ -88,7 +88,8 @@ def lost(function, x: Tensor, matrix: Tensor, largest: float) -> list:
 
 def test_all_channels_of_coordinates_are_translated_alike() -> None:
     x = torch.randn(5, 6, dtype=torch.float64)
-    basis = translations(x, torch.tensor([0, 0, 0, 1, 1]))
+    moved = translations(x, torch.tensor([0, 0, 0, 1, 1]))
+    basis = moved.combine(torch.eye(moved.number, dtype=torch.float64)).T
     assert basis.shape == (30, 6)
     torch.testing.assert_close(basis.T @ basis, torch.eye(6, dtype=torch.float64))
     assert torch.equal(basis[:, 0].reshape(5, 2, 3)[:3, :, 0] > 0, torch.ones(3, 2, dtype=torch.bool))

@@ -1,0 +1,48 @@
+"""What the Jacobian tells about a function: how it couples samples and what it does not see, exactly or by probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geonorm.match.discover import discover
+from geonorm.match.jacobian import derivative
+from geonorm.match.measurement import Measurement
+from geonorm.match.probed import discover_by_probes
+from geonorm.match.probes import coupling
+from geonorm.match.products import Products
+from geonorm.match.removed import Removed
+
+#: With more inputs (nodes times columns) probes are used. A dense Jacobian of this many is decomposed in about a
+#: second on one core, and the time grows with the third power; products with probes take as long from here on.
+LARGE = 1500
+
+
+def first_order(
+    at: Measurement, x: Tensor, batch: Tensor, *, probes: bool | None, seed: int, **names: Any
+) -> tuple[float, Removed] | None:
+    """The coupling of samples and what is lost; ``None`` where the Jacobian is not finite.
+
+    Args:
+        at: The function at its input.
+        x: The input.
+        batch: The sample of each node.
+        probes: Use random probes, or the whole Jacobian; ``None``: as the number of inputs is large or small.
+        seed: The seed of probes and finite changes.
+        **names: What names may speak of and what the task says; see :func:`geonorm.match.discover.discover`.
+    """
+    names |= {"readout": at.per_sample, "seed": seed}
+    if probes if probes is not None else x.numel() > LARGE:
+        rows = torch.arange(at.number) if at.per_sample else batch
+        products = Products(at, x)
+        influence = coupling(products, batch, rows, seed)
+        once = products.backward(torch.ones(1, products.y.numel(), dtype=torch.float64))
+        if not (torch.isfinite(torch.tensor(influence)) and torch.isfinite(once).all()):
+            return None
+        return influence, discover_by_probes(at, x, products, batch, **names)
+    matrix = derivative(at, x).reshape(-1, x.numel())
+    if not torch.isfinite(matrix).all():
+        return None
+    return at.influence(matrix), discover(at, x, matrix, batch, **names)
