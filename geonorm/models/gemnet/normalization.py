@@ -155,7 +155,8 @@ def draw_weight(weight: nn.Parameter, inputs: int, initialization: bool) -> None
         inputs: The number of axes of inputs.
         initialization: False draws independent numbers as ``torch.nn.Linear`` does.
 
-    Source: Brock et al. 2021 (arXiv 2101.08692) for zero-mean, scaled weights; used by GemNet on orthogonal draws.
+    Source: TUM-DAML/gemnet_pytorch at a0164f7; rows of mean zero and scaled variance: Brock, De and Smith 2021
+    (arXiv 2101.08692).
     """
     matrix = weight.new_empty(math.prod(weight.shape[:-inputs]), math.prod(weight.shape[-inputs:]))
     fan_in = matrix.shape[1]
