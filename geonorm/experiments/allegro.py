@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from geonorm.data import Frames, load_frames
-from geonorm.experiments.batches import Batches
+from geonorm.experiments.batches import Batches, Samples
 from geonorm.experiments.loss import errors
 from geonorm.experiments.runs import Runs, as_list, command, quiet_training
 from geonorm.models.allegro import Allegro, Statistics, collate, default_device, named_normalization
@@ -93,15 +95,14 @@ def figure1(
     runs = Runs("figure1", variants, seeds, settings, None if out is None else Path(out))
     where = default_device(device)
     with quiet_training() as training:
-        objective = training.Objective(errors, collate)
 
         def train_one(variant: dict[str, str], seed: int, folder: Path | None) -> list[dict]:
             network = Allegro(frames.z, statistics, variant["normalization"], seed=seed, device=where, **model)
             history = training.train(
                 network,
-                network.graphs(train_frames),
-                network.graphs(test_frames),
-                objective,
+                _samples(network.graphs(train_frames)),
+                _samples(network.graphs(test_frames)),
+                errors,
                 Batches(train, batch_size, seed),
                 epochs=epochs,
                 learning_rate=learning_rate,
@@ -122,3 +123,7 @@ def figure1(
     facts = {"normalizations": list(normalizations), **settings, "made_of": frames.provenance}
     runs.write(records, typed, str(where), **facts)
     return records
+
+
+def _samples(graphs: list[dict[str, Tensor]]) -> Samples:
+    return Samples(len(graphs), lambda chosen: collate([graphs[index] for index in chosen]))

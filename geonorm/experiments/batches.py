@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -96,31 +97,40 @@ class SameSize(Batches):
         return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-class _Joined(Dataset):
-    """A set whose items are whole batches, found by the list of their indices."""
-
-    def __init__(self, samples: Sequence[Any], collate: Callable[[list], Any]) -> None:
-        self.samples, self.collate = list(samples), collate
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, indices: list[int]) -> Any:
-        return self.collate([self.samples[index] for index in indices])
-
-
-def loader(samples: Sequence[Any], collate: Callable[[list], Any], batches: Batches | int) -> DataLoader:
-    """Serve a set in batches.
+@dataclass(frozen=True)
+class Samples:
+    """A set of samples, any of which can be joined into a batch.
 
     Args:
-        samples: The samples.
-        collate: Joins some of them into one batch.
-        batches: Which; a number gives batches of that many in the order of the set.
-
-    Returns:
-        The loader, without workers: the samples are in memory.
+        number: The number of samples.
+        join: Makes a batch of the samples with these indices.
     """
-    if isinstance(batches, int):
-        numbers = list(range(len(samples)))
-        batches = [numbers[start : start + batches] for start in range(0, len(numbers), batches)]
-    return DataLoader(_Joined(samples, collate), sampler=batches, batch_size=None)
+
+    number: int
+    join: Callable[[list[int]], Any]
+
+    def loader(self, batches: Batches | int) -> DataLoader:
+        """Serve the set in batches.
+
+        Args:
+            batches: Which; a number gives batches of that many in the order of the set.
+
+        Returns:
+            The loader, without workers: the samples are in memory.
+        """
+        if isinstance(batches, int):
+            order = list(range(self.number))
+            batches = [order[start : start + batches] for start in range(0, self.number, batches)]
+        # Each index of this loader is that of a whole batch.
+        return DataLoader(_Joined(self), sampler=batches, batch_size=None)
+
+
+class _Joined(Dataset):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples.number
+
+    def __getitem__(self, indices: list[int]) -> Any:
+        return self.samples.join(indices)

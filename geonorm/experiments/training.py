@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from geonorm.experiments.batches import Batches, loader
+from geonorm.experiments.batches import Batches, Samples
 from geonorm.processes import global_sum, several_processes
 
 #: The mean of an error over a batch, and over how many things it is a mean.
 Mean = tuple[Tensor, int]
 #: Samples per step of an evaluation.
 EVALUATION = 50
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a network is trained for, and what is reported of it.
-
-    Args:
-        errors: Of a network and a batch, the errors by name. ``"loss"`` is minimized.
-        collate: Joins samples into one batch.
-    """
-
-    errors: Callable[[nn.Module, Any], dict[str, Mean]]
-    collate: Callable[[list], Any]
+#: Of a network and a batch, the errors by name; ``"loss"`` is minimized.
+Errors = Callable[[nn.Module, Any], dict[str, Mean]]
 
 
 def train(
     network: nn.Module,
-    train_set: Sequence[Any],
-    test_set: Sequence[Any],
-    objective: Objective,
+    train_set: Samples,
+    test_set: Samples,
+    errors: Errors,
     batches: Batches,
     epochs: int,
     learning_rate: float,
@@ -59,9 +47,9 @@ def train(
 
     Args:
         network: Its device decides where the training runs.
-        train_set: Samples for the objective's ``collate``.
-        test_set: Likewise.
-        objective: What is minimized and reported.
+        train_set: What it learns from.
+        test_set: What it is judged by.
+        errors: What is minimized and reported.
         batches: Which samples make a step; seed and epoch alone decide, so a resumed run repeats it.
         epochs: Number of passes over the training set.
         learning_rate: Of Adam.
@@ -77,8 +65,8 @@ def train(
         In epoch 0 the training errors are those in evaluation mode, and the gradient norm is that of the first step.
     """
     device = next(network.parameters()).device
-    module = _Module(network, objective, learning_rate, decay)
-    test = loader(test_set, objective.collate, EVALUATION)
+    module = _Module(network, errors, learning_rate, decay)
+    test = test_set.loader(EVALUATION)
     checkpoint = None if folder is None else folder / "last.ckpt"
     with warnings.catch_warnings():
         # Few workers and an existing log folder are right for samples in memory and for a run that continues.
@@ -102,24 +90,27 @@ def train(
             use_distributed_sampler=False,
         )
         if checkpoint is None or not checkpoint.exists():
-            before = loader(train_set, objective.collate, EVALUATION)
-            (on_train,) = trainer.validate(module, before, verbose=False)
+            (on_train,) = trainer.validate(module, train_set.loader(EVALUATION), verbose=False)
             (on_test,) = trainer.validate(module, test, verbose=False)
             first = {key.replace("test_", "train_", 1): value for key, value in on_train.items()}
             module.records = [{"epoch": 0, "gradient_norm": float("nan")} | first | on_test]
-        shuffled = loader(train_set, objective.collate, batches)
-        trainer.fit(module, shuffled, test, ckpt_path=checkpoint if checkpoint and checkpoint.exists() else None)
+        trainer.fit(
+            module,
+            train_set.loader(batches),
+            test,
+            ckpt_path=checkpoint if checkpoint and checkpoint.exists() else None,
+        )
     return module.records
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, network: nn.Module, objective: Objective, learning_rate: float, decay: float) -> None:
+    def __init__(self, network: nn.Module, errors: Errors, learning_rate: float, decay: float) -> None:
         super().__init__()
-        self.network, self.objective, self.learning_rate, self.decay = network, objective, learning_rate, decay
+        self.network, self.errors, self.learning_rate, self.decay = network, errors, learning_rate, decay
         self.records: list[dict[str, int | float]] = []
 
     def training_step(self, batch: Any) -> Tensor:
-        errors = self.objective.errors(self.network, batch)
+        errors = self.errors(self.network, batch)
         self._log("train", errors)
         return _shared(*errors["loss"])
 
@@ -131,7 +122,7 @@ class _Module(lightning.LightningModule):
         self.log("gradient_norm", norm, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
     def validation_step(self, batch: Any) -> None:
-        self._log("test", self.objective.errors(self.network, batch))
+        self._log("test", self.errors(self.network, batch))
 
     def on_train_epoch_end(self) -> None:
         metrics = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
