@@ -219,6 +219,71 @@ def figure1(
     click.echo(f"wrote {out / 'figure1.csv'} and {out / 'figure1.json'}")
 
 
+@reproduce.command("figure2-schnet")
+@click.option("--data", "source", default="couplings", show_default=True, help="couplings, champs, a folder, a .npz.")
+@click.option(
+    "--preset", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Sizes of all."
+)
+@click.option("--epochs", type=int, help="Passes over the training molecules.")
+@click.option("--seeds", type=int, help="How many seeds: 0, 1, ...")
+@click.option("--seed", "chosen", type=int, multiple=True, help="One seed; repeat for more; replaces --seeds.")
+@click.option("--normalization", "names", multiple=True, help="batch, none, a row of the tables; repeat for more.")
+@click.option("--activation", "activations", multiple=True, help="softplus, shifted softplus; repeat for both.")
+@click.option("--width", type=int, help="Channels of the network; 512 in the cited code.")
+@click.option("--batch-size", type=int, help="Molecules per step.")
+@click.option("--same-size", is_flag=True, help="Batches of molecules of one size, as in the cited code.")
+@click.option("--molecules", type=int, help="How many of the set to use.")
+@click.option("--device", help="cpu, cuda, ...; default: the variable GEONORM_DEVICE, else cpu.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; continues there.")
+@click.option("--progress/--no-progress", default=True, show_default=True)
+def figure2_schnet(
+    source: str,
+    preset: str,
+    seeds: int | None,
+    chosen: tuple[int, ...],
+    names: tuple[str, ...],
+    activations: tuple[str, ...],
+    out: Path,
+    **others: Any,
+) -> None:
+    """Train the cited SchNet with and without its BatchNorm; write figure2-schnet.csv, .json and .png."""
+    given = {"seeds": list(chosen) or seeds, "normalizations": names, "activations": activations, **others}
+    with _messages():
+        from geonorm.experiments.schnet import PRESETS, figure2_schnet
+
+        options = {**PRESETS[preset], **{key: value for key, value in given.items() if value not in (None, ())}}
+        records = figure2_schnet(source, out=out, **options)
+    last = max(record["epoch"] for record in records)
+    click.echo(f"mean absolute errors at epoch {last} in Hz: loss in training, loss and constants in the test")
+    for record in records:
+        if record["epoch"] == last:
+            name = f"{record['activation']}, {record['normalization']}"
+            errors = " ".join(f"{record[key]:8.2f}" for key in ("train_loss", "test_loss", "test_mae"))
+            click.echo(f"{name:>32}  seed {record['seed']}  {errors}")
+    files = [str(out / f"figure2-schnet.{kind}") for kind in ("csv", "json")]
+    title = "Figure 2, SchNet: the loss in training"
+    files += _drawn(out / "figure2-schnet.png", records, "train_loss", title, "mean absolute error (Hz)", "activation")
+    click.echo(f"wrote {', '.join(files)}")
+
+
+def _drawn(path: Path, records: list[dict], column: str, title: str, y_label: str, panels: str) -> list[str]:
+    """Draw the curves of an experiment into a file; nothing where there is no matplotlib."""
+    try:
+        from matplotlib import pyplot
+
+        from geonorm.viz import curves, use_style
+        from geonorm.viz.style import png
+    except ImportError:
+        click.echo("no figure: it needs matplotlib, pip install 'geonorm[book]'")
+        return []
+    with pyplot.rc_context():
+        use_style()
+        fig = curves(records, column, title, y_label, panels)
+        path.write_bytes(png(fig))
+        pyplot.close(fig)
+    return [str(path)]
+
+
 @contextmanager
 def _messages() -> Iterator[None]:
     """Turn an error that is the user's to mend into one line instead of a traceback."""

@@ -2,6 +2,7 @@
 
 from geonorm.experiments.allegro import figure1
 from geonorm.experiments.records import read_records
+from geonorm.experiments.schnet import figure2_schnet
 from geonorm.experiments.sizes import layer_sizes
 
-__all__ = ["figure1", "layer_sizes", "read_records"]
+__all__ = ["figure1", "figure2_schnet", "layer_sizes", "read_records"]

@@ -8,6 +8,7 @@ from geonorm.viz.charts import alt_bars, alt_lines, bars, lines
 from geonorm.viz.cube import alt_axes_cube, alt_weight_grid, axes_cube, weight_grid
 from geonorm.viz.fingerprint import alt_fingerprint, fingerprint
 from geonorm.viz.guide import alt_guide, guide
+from geonorm.viz.runs import alt_curves, curves
 from geonorm.viz.style import COLORS, figure, show, use_style
 from geonorm.viz.tables import TextTable
 from geonorm.viz.timeline import Stop, alt_timeline, timeline
@@ -18,6 +19,7 @@ __all__ = [
     "TextTable",
     "alt_axes_cube",
     "alt_bars",
+    "alt_curves",
     "alt_fingerprint",
     "alt_guide",
     "alt_lines",
@@ -25,6 +27,7 @@ __all__ = [
     "alt_weight_grid",
     "axes_cube",
     "bars",
+    "curves",
     "figure",
     "fingerprint",
     "guide",

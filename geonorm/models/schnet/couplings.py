@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from geonorm.data.couplings import CONTRIBUTIONS
 from geonorm.layers.neighbors import count_neighbors
 from geonorm.models.schnet.initialization import lecun
 from geonorm.models.schnet.interaction import GaussianBasis, Interaction, known_to_layers, named_activation
@@ -19,8 +20,6 @@ from geonorm.numerics import safe_norm
 ELEMENTS = (1, 6, 7, 8, 9)
 #: Atoms closer than this, in Å, count as bonded; so many counts are told apart.
 BOND_LENGTH, MAX_BONDS = 1.5, 5
-#: The four contributions to a coupling: Fermi contact, spin-dipolar, para- and diamagnetic spin-orbit.
-CONTRIBUTIONS = ("fc", "sd", "pso", "dso")
 
 
 class CouplingSchNet(nn.Module):
@@ -116,7 +115,7 @@ class CouplingSchNet(nn.Module):
             batch_size: The number of molecules; with it nothing is read back from the device.
 
         Returns:
-            The contributions :data:`CONTRIBUTIONS` of each coupling in Hz, ``[couplings, 4]``.
+            The contributions ``fc``, ``sd``, ``pso`` and ``dso`` of each coupling in Hz, ``[couplings, 4]``.
 
         Raises:
             ValueError: If an element has no column.
