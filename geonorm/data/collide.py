@@ -71,9 +71,8 @@ def pair(seed: int, index: int) -> tuple[str, str]:
     Returns:
         Two of :data:`MOLECULES`.
     """
-    pairs = [(a, b) for k, a in enumerate(MOLECULES) for b in MOLECULES[k:]]
-    turn, place = divmod(index, len(pairs))
-    return pairs[np.random.default_rng([seed, turn]).permutation(len(pairs))[place]]
+    turn, place = divmod(index, len(MOLECULES) * (len(MOLECULES) + 1) // 2)
+    return _pairs(seed, turn)[place]
 
 
 def collide(seed: int, index: int, shot: Shot) -> dict[str, ndarray]:
@@ -200,6 +199,12 @@ def _molecule(numbers: ndarray, positions: ndarray, shot: Shot):
     from ase import Atoms
 
     return Atoms(numbers, positions, calculator=_calculator(shot))
+
+
+@functools.cache
+def _pairs(seed: int, turn: int) -> list[tuple[str, str]]:
+    pairs = list(itertools.combinations_with_replacement(MOLECULES, 2))
+    return [pairs[place] for place in np.random.default_rng([seed, turn]).permutation(len(pairs))]
 
 
 @functools.cache

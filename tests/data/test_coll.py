@@ -109,6 +109,7 @@ def test_a_download_is_kept_only_if_it_is_the_published_file(server, tmp_path, m
     assert not path.exists()
     with pytest.raises(DataFileError, match=r"nothing was kept.*GEONORM_DATA.*load_configurations\('collisions'\)"):
         download_coll("test", **nowhere)
+    assert not [entry for entry in cache.iterdir() if entry.suffix == ".part"]
 
 
 def test_the_name_of_coll_leads_to_the_publisher(server, tmp_path, monkeypatch):

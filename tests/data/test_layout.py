@@ -60,6 +60,8 @@ def test_the_free_text_of_others_is_kept(tmp_path):
         ({"R": np.full((12, 3), np.nan)}, "positions holds 36 values that are NaN"),
         ({"R": 0.1 * arrays()["R"]}, r"smallest distance of atoms is 0.09.* Check that the positions are in Ang"),
         ({"R": 1.8897 * arrays()["R"]}, "Check that the positions are in Ang"),
+        ({"R": 0.3 * arrays()["R"]}, "Check that the positions are in Ang"),
+        ({"R": arrays()["R"] * (np.arange(12)[:, None] != 1)}, r"distance of atoms is 0 Ang in one configuration"),
         ({"E": np.array(["a"] * 4)}, "E is <U1"),
         ({"units": np.array(json.dumps({"E": "Ry"}))}, "unknown unit 'Ry'"),
     ],
