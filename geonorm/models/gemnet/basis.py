@@ -60,6 +60,10 @@ class RadialBasis(nn.Module):
         x = d / self.cutoff
         return envelope(x) * math.sqrt(2 / self.cutoff) * torch.sin(self.frequencies * x) / d
 
+    def extra_repr(self) -> str:
+        """The number of functions and the cutoff."""
+        return f"{len(self.frequencies)}, cutoff={self.cutoff}"
+
 
 class ChebyshevSeries(torch.autograd.Function):
     r"""Evaluate series of Chebyshev polynomials; the derivative is such a series, to any order.
@@ -170,6 +174,10 @@ class SphericalBesselBasis(nn.Module):
         x = (d.double() / self.cutoff).clamp(max=1)
         waves = ChebyshevSeries.apply(2 * x - 1, self.series)
         return (envelope(x)[:, None] * waves).unflatten(1, (self.num_spherical, self.num_radial))
+
+    def extra_repr(self) -> str:
+        """The numbers of degrees and functions, and the cutoff."""
+        return f"{self.num_spherical}, {self.num_radial}, cutoff={self.cutoff}"
 
 
 def legendre(cosine: Float[Tensor, " triplets"], number: int) -> Float[Tensor, "triplets number"]:

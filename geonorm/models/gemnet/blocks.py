@@ -74,6 +74,11 @@ class Bilinear(nn.Module):
         filtered = torch.bmm(sums.transpose(1, 2), radial.transpose(1, 2))
         return nn.functional.linear(filtered.flatten(1), self.weight.flatten(1))
 
+    def extra_repr(self) -> str:
+        """The numbers of input columns, basis functions and output columns."""
+        outputs, inputs, basis = self.weight.shape
+        return f"{inputs}, {basis}, {outputs}"
+
 
 class TripletInteraction(nn.Module):
     r"""Messages from the edges b → a to the edges c → a, which also update a → c.

@@ -96,6 +96,11 @@ class AtomEmbedding(nn.Module):
             )
         return self.weight[z - 1]
 
+    def extra_repr(self) -> str:
+        """The number of columns and of elements."""
+        elements, channels = self.weight.shape
+        return f"{channels}, elements={elements}"
+
 
 class PairDense(nn.Module):
     r"""A dense layer of what is known of an edge c → a: $D[h_c\,\|\,h_a\,\|\,m_e]$.

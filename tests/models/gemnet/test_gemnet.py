@@ -251,3 +251,9 @@ def test_bad_arguments_are_named() -> None:
             call()
     with pytest.raises(RuntimeError, match="has not been fitted"):
         GemNet("small", **TINY).energy(z, pos.float(), batch)
+
+
+def test_the_network_shows_its_sizes() -> None:
+    text = repr(GemNet("small", "batch"))
+    parts = ("RadialBasis(6, cutoff=5.0)", "SphericalBesselBasis(5, 6, cutoff=5.0)", "AtomEmbedding(64, elements=93)")
+    assert all(part in text for part in (*parts, "Bilinear(32, 16, 32)", "scale_sum): BatchNorm(32)"))
