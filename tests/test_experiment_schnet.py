@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from data.bonds import stretched_bonds
 
 from geonorm import viz
 from geonorm.cli import main
@@ -21,27 +22,7 @@ QUICK = {"epochs": 2, "seeds": 1, "width": 8, "batch_size": 4, "activations": ("
 
 @pytest.fixture(scope="module")
 def stretched() -> Couplings:
-    """Molecules of CH, NH and HH bonds whose couplings are 100 Hz per Å of the bond, half of them Fermi contact."""
-    rng = np.random.default_rng(0)
-    kinds = [((6, 1), 0), ((7, 1), 1), ((1, 1), 2), ((6, 1, 1), 0)]
-    chosen = [kinds[number % 4] for number in range(24)]
-    z = [np.array(charges) for charges, _ in chosen]
-    lengths = rng.uniform(0.8, 1.4, 24)
-    positions = [
-        np.array([[0, 0, 0], [length, 0, 0], [0, 1.1, 0]])[: len(c)] for c, length in zip(z, lengths, strict=True)
-    ]
-    parts = np.array([0.5, 0.25, 0.15, 0.1])
-    return Couplings(
-        sizes=np.array([len(c) for c in z]),
-        z=np.concatenate(z),
-        positions=np.concatenate(positions),
-        molecule=np.arange(24),
-        pairs=np.tile([0, 1], (24, 1)),
-        types=np.array([kind for _, kind in chosen]),
-        contributions=100 * lengths[:, None] * parts,
-        names=np.array([f"m{number}" for number in range(24)]),
-        name="bonds",
-    )
+    return stretched_bonds()
 
 
 def comparable(records: list[dict]) -> list[dict]:
@@ -128,7 +109,7 @@ def test_a_stopped_series_continues_without_repeating_a_finished_run(stretched, 
     assert comparable(read_records(tmp_path / "figure2-schnet.csv")) == comparable(whole)
     facts = json.loads((tmp_path / "figure2-schnet.json").read_text())
     assert facts["command"] == (
-        "geonorm reproduce figure2-schnet --data bonds --epochs 3 --seeds 1 --normalization none "
+        "geonorm reproduce figure2-schnet --data bonds --preset full --epochs 3 --seeds 1 --normalization none "
         "--normalization 'batch frozen' --activation softplus --width 8 --batch-size 4"
     )
     assert (facts["train"], facts["test"], facts["norm_options"]) == (22, 2, {"batch frozen": {"freeze_after": 7}})

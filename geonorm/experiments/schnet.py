@@ -144,7 +144,14 @@ def figure2_schnet(
             return [_record(record, types) for record in history]
 
         records = runs.train(train_one)
-    typed = {"epochs": epochs, "seeds": seeds, "normalization": normalizations, "activation": activations}
+    # The preset that uses all molecules unless it is told otherwise; all its other sizes are told.
+    typed = {
+        "preset": "full",
+        "epochs": epochs,
+        "seeds": seeds,
+        "normalization": normalizations,
+        "activation": activations,
+    }
     typed |= {"width": width, "batch_size": batch_size, "molecules": molecules}
     source = couplings.name if isinstance(data, Couplings) else data
     line = command("figure2-schnet", source, typed) + " --same-size" * same_size

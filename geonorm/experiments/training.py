@@ -141,7 +141,8 @@ class _Module(lightning.LightningModule):
     def _log(self, stage: str, errors: dict[str, Mean]) -> None:
         # Weighted by what each is a mean over, so that the mean over batches is the mean over all.
         for name, (value, number) in errors.items():
-            keywords = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": number}
+            # A weight that is no integer: Lightning averages the weights of processes, and integers would be rounded.
+            keywords = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": float(number)}
             self.log(f"{stage}_{name}", value.detach(), **keywords)
 
 
