@@ -67,9 +67,7 @@ class Advice:
     def call(self) -> str:
         """How the layer is built, with dots for what the data or you must say."""
         of = "linear" if self.row.acts_on == "weights" else "features"
-        given = dict.fromkeys(self.row.needs, "...") | {
-            name: repr(value) for name, value in self.row.options.items()
-        }
+        given = dict.fromkeys(self.row.needs, "...") | {name: repr(value) for name, value in self.row.options.items()}
         return f"gn.{self.row.layer.__name__}({', '.join([of, *(f'{name}={value}' for name, value in given.items())])})"
 
     @property
@@ -160,7 +158,14 @@ class Recommendation:
 
     def _repr_html_(self) -> str:
         matches = [
-            (str(place), each.row.name, each.call, each.forgets, COSTS[each.cost], "; ".join(each.remarks) or "–")
+            (
+                str(place),
+                each.row.name,
+                each.call,
+                ", ".join(each.removes) or "nothing",
+                COSTS[each.cost],
+                "; ".join(each.remarks) or "–",
+            )
             for place, each in enumerate(self.matched, 1)
         ]
         others = [(each.row.name, "; ".join(each.reasons)) for each in self.others]
@@ -186,4 +191,4 @@ def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
 
 def _cell(words: str) -> str:
     said = html.escape(words, quote=False)
-    return f"<code>{said}</code>" if words.startswith("gn.") else said
+    return f'<code style="word-break: normal; overflow-wrap: normal">{said}</code>' if words.startswith("gn.") else said

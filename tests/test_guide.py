@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from layers.peers import refused
-from table.cases import build, open_thresholds
+from table.cases import build
 from torch import nn
 
 import geonorm as gn
@@ -14,7 +14,7 @@ from geonorm.guide import COSTS, feels_distant_parts, recommend, rows
 from geonorm.layers.fields import Fields
 from geonorm.match import frozen, jacobian, relative_error
 from geonorm.match.inputs import batch_of, generic_features
-from geonorm.match.rows import layer_of
+from geonorm.match.rows import layer_of, open_thresholds
 from geonorm.match.tasks import ENERGY, FORCES, IMAGE_STYLE, POINT_CLOUD_CLASS, TASKS, Task
 from geonorm.table import Row
 
@@ -46,7 +46,7 @@ def test_the_checker_agrees_with_the_guide(row: Row, features: str) -> None:
             assert not advice.matched
             continue
         layer, inputs = made
-        open_thresholds(row, layer)
+        open_thresholds(layer)
         outputs = "4x0e+4x1o" if row.name.startswith("EvNorm") else None
         report = gn.check(layer, inputs, outputs, task=task)
         assert report.matched == advice.matched, f"{task.name}: {advice}\n{report}"
@@ -223,7 +223,7 @@ def test_the_recommendation_as_data_and_as_html() -> None:
     page = recommendation._repr_html_()
     assert page.count("<tr>") == len(rows()) + 2
     assert page.index("<details>") < page.index('<td style="text-align: left">BatchNorm</td>')
-    assert "<code>gn.ScaleFactor(features)</code>" in page
+    assert ">gn.ScaleFactor(features)</code>" in page
     assert repr(recommendation) == str(recommendation)
 
 

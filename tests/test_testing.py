@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import geonorm as gn
 from geonorm.match.tasks import SET_REGRESSION
-from geonorm.testing import LayerTests, NetworkTests, assert_geometric_match
+from geonorm.testing import LayerTests, NetworkTests, assert_geometric_match, moved
 
 
 class TestConstant(LayerTests):
@@ -74,6 +74,40 @@ def test_a_network_that_couples_samples_fails() -> None:
 
     with pytest.raises(AssertionError, match="not allowed: sample independence"):
         Coupled().test_is_a_geometric_match()
+
+
+class Gated(nn.Module):
+    """A layer behind a gate that starts at zero."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.gate = layer, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gate * self.layer(x)
+
+
+def test_what_hides_behind_a_gate_is_found_once_it_has_opened() -> None:
+    class Hidden(TestNetwork):
+        def make(self) -> nn.Module:
+            return Network(Gated(nn.BatchNorm1d(16)))
+
+    Hidden().test_is_a_geometric_match()
+    with pytest.raises(AssertionError, match="not allowed: sample independence"):
+        Hidden().test_is_a_geometric_match_once_it_has_learned()
+
+
+def test_the_moved_network_is_a_copy_and_the_same_each_time() -> None:
+    network = Network(nn.Identity())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first, second = (dict(moved(network, size=0.2, seed=3).named_parameters()) for _ in range(2))
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert torch.equal(first[name], second[name])
+        assert not torch.equal(first[name], parameter)
+        assert first[name].dtype == parameter.dtype
+    far = torch.cat([(first[n] - p).flatten() for n, p in network.named_parameters()]).std()
+    assert 0.15 < far < 0.25
 
 
 def test_what_has_to_be_said_is_asked_for() -> None:
