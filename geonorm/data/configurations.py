@@ -15,7 +15,13 @@ from geonorm.data.files import DataFileError
 from geonorm.data.frames import ENERGY_IN_EV, LENGTH_IN_ANGSTROM, SYMBOLS
 
 Index = (
-    int | slice | Sequence[int] | Int[ndarray, " chosen"] | Bool[ndarray, " configurations"] | Int[Tensor, " chosen"]
+    int
+    | np.integer
+    | slice
+    | Sequence[int]
+    | Int[ndarray, " chosen"]
+    | Bool[ndarray, " configurations"]
+    | Int[Tensor, " chosen"]
 )
 
 

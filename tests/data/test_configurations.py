@@ -28,6 +28,7 @@ def test_one_number_gives_one_molecule_with_its_own_atoms(molecules):
         np.testing.assert_allclose(one.positions, positions, rtol=1e-6)
         assert one.energies[0] == molecules.energies[index]
     assert molecules[-1].trajectory == 2
+    assert molecules[np.int64(2)].energies == molecules[2].energies
     with pytest.raises(IndexError):
         molecules[4]
 
