@@ -39,7 +39,7 @@ class GemNet(nn.Module):
 
     Args:
         size: ``"default"`` as published, ``"small"``, or :class:`Sizes` of your own.
-        normalization: A name of :data:`NORMALIZATIONS` or a combination of your own.
+        normalization: A name of :data:`~geonorm.models.gemnet.NORMALIZATIONS` or a combination of your own.
         forces: ``"gradient"`` of the energy, or ``"direct"`` from the edges, which conserves no energy.
         cutoff: In the length unit of the positions.
         coupled: Give an edge and its reverse the mean of their direct forces, so that the forces of a molecule add up

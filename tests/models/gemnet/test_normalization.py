@@ -128,6 +128,29 @@ def test_without_factors_there_is_nothing_to_fit(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_factors_of_one_leave_every_value_as_it_is() -> None:
+    model = GemNet("small", "ones", forces="direct", **TINY)
+    factors = [module for module in model.modules() if isinstance(module, gn.ScaleFactor)]
+    x = torch.randn(4, 8)
+    assert len(factors) == 7
+    assert all(torch.equal(factor(x[:, : factor.channels]), x[:, : factor.channels]) for factor in factors)
+
+
+@pytest.mark.parametrize("skip_scaling", [True, False])
+def test_what_an_edge_learns_also_goes_to_its_reverse(skip_scaling: bool) -> None:
+    model, seen = GemNet("small", Normalization("ones", skip_scaling), **TINY).double(), {}
+    block = model.interactions[0].triplets
+    for name, module in {"all": block, "there": block.dense_out, "back": block.dense_back}.items():
+        module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
+    z, pos, batch = molecules((5, 4))
+    model.energy(z, pos, batch)
+    edges, message = build_edges(pos, batch, 5.0), torch.empty_like(seen["all"])
+    places = list(zip(edges.source.tolist(), edges.target.tolist(), strict=True))
+    for edge, (source, target) in enumerate(places):
+        message[edge] = seen["there"][edge] + seen["back"][places.index((target, source))]
+    assert_close(seen["all"], message / (math.sqrt(2) if skip_scaling else 1))
+
+
 @pytest.mark.parametrize("piece", ["factors", "skip_scaling", "activation_scaling", "initialization"])
 def test_every_piece_changes_the_energy_by_itself(piece: str) -> None:
     z, pos, batch = molecules()
