@@ -11,6 +11,8 @@ from torch import Tensor
 from geonorm.match.blocks import lost_directions
 from geonorm.match.families import families, intersection, outside
 from geonorm.match.finite import Function, flips, unseen
+from geonorm.match.jacobian import derivative
+from geonorm.match.near import near_losses, remaining_values
 from geonorm.match.places import lost_rotations, translations
 from geonorm.match.removed import APPROXIMATE, EXACT, Removed
 from geonorm.match.tasks import Change
@@ -75,14 +77,22 @@ def discover(
             approximate[name] = error
         covered = torch.cat([covered, new], 1)
     unnamed = 0 if readout else outside(exact, covered).shape[1]
+    near: tuple[float, ...] = ()
+    if not readout and outside(space, covered).shape[1] > unnamed:
+
+        def spectrum(factor: float) -> Tensor:
+            return remaining_values(derivative(function, factor * x).reshape(-1, x.numel()), covered)[unnamed:]
+
+        near = near_losses(remaining_values(matrix, covered)[unnamed:], largest, spectrum)
     return Removed(
         added=found[False],
         irrelevant=found[True],
         approximate=approximate,
         unnamed=unnamed,
+        near=near,
         flips=flips(function, x, y, batch, irreps, ("inversion", frozenset({"sample"})) in declared),
         columns=columns,
-        dimension=covered.shape[1] + unnamed,
+        dimension=covered.shape[1] + unnamed + len(near),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from geonorm.match.families import ANGLE
 from geonorm.match.finite import Function, flips, unseen
 from geonorm.match.named import named
+from geonorm.match.near import near_losses
 from geonorm.match.places import forgotten_rotations, translations
 from geonorm.match.pooled import Pooled, Span
 from geonorm.match.probes import Found, largest_singular_value, lost_in, norm_on, search, sketch
@@ -20,6 +21,9 @@ from geonorm.match.tasks import Change
 
 #: A sketch of sixteen rows knows a length up to such a factor; what it lets pass is measured again.
 ROUGH = 2.0
+#: What no name covers counts as nearly lost up to this part of the largest singular value. Of a network many more are
+#: felt a little than there are probes, and would hide what ε leaves.
+NEARLY = 3e-3
 #: A family of more members than these is judged member by member only.
 LIMIT = 1024
 
@@ -115,24 +119,34 @@ def discover_by_probes(
             if error > EXACT:
                 approximate[each.name] = error
     further = (
-        Found.nothing(x.numel())
-        if readout
-        else search(products, known, largest, exact=EXACT, small=APPROXIMATE, seed=seed)
+        Found.nothing(x.numel()) if readout else search(products, known, largest, exact=EXACT, small=NEARLY, seed=seed)
     )
     lost = further.basis[further.values <= EXACT * largest]
     unnamed = len(lost)
     if len(lost):
         unnamed = _combinations(products, families, known, largest, declared, found, lost)
+    near: tuple[float, ...] = ()
+    if len(further.values) > len(lost) and (further.complete or not len(lost)):
+        skipped = len(lost)
+
+        def spectrum(factor: float) -> Tensor:
+            there = Products(function, factor * x)
+            again = search(there, known, largest_singular_value(there, rows), exact=EXACT, small=NEARLY, seed=seed)
+            return torch.cat([again.values[unnamed:], _size_outside(there, known, seed)])
+
+        values = torch.cat([further.values[skipped:], _size_outside(products, known, seed)])
+        near = near_losses(values, largest, spectrum)
     return Removed(
         added=found[False],
         irrelevant=found[True],
         approximate=approximate,
         unnamed=unnamed,
+        near=near,
         flips=flips(function, x, y, batch, irreps, ("inversion", frozenset({"sample"})) in declared),
         columns=columns,
-        dimension=known.rank + unnamed,
+        dimension=known.rank + unnamed + len(near),
         probes=len(rows),
-        about=None if further.complete or not unnamed else further.estimate,
+        about=None if further.complete or not unnamed + len(near) else further.estimate,
         settled=further.settled,
     )
 
@@ -145,6 +159,13 @@ def _unread(rows: Tensor, x: Tensor) -> tuple[int, ...]:
     """The columns whose entries the output does not depend on, at any node."""
     felt = rows.abs().amax(0).reshape(len(x), -1).amax(0)
     return tuple(torch.nonzero(felt <= EXACT * felt.max())[:, 0].tolist()) if felt.max() > 0 else ()
+
+
+def _size_outside(products: Products, known: Span, seed: int) -> Float[Tensor, " one"]:
+    """How strongly random directions are felt that are not known: the root of the mean square of singular values."""
+    generator = torch.Generator().manual_seed(seed + 4)
+    z = known.without(torch.randn(8, products.x.numel(), dtype=torch.float64, generator=generator))
+    return (torch.linalg.vector_norm(products.forward(z)) / torch.linalg.vector_norm(z)).reshape(1)
 
 
 def _members(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +15,10 @@ from geonorm.match.products import Products, in_parts
 PROBES = 16
 #: Probes of which less than this part remains have no part in the null space.
 NOTHING = 1e-4
-#: The most steps of a search, and the number of steps after which it looks whether it has ended.
-STEPS, LOOK = 400, 8
+#: The most steps of a search.
+STEPS = 400
+#: The rounding of a product with the Jacobian and one with its transpose.
+ROUNDING = 1e-15
 
 
 def coupling(
@@ -138,36 +140,48 @@ def search(
     generator = torch.Generator().manual_seed(seed + 2)
     z = known.without(torch.randn(probes, products.x.numel(), dtype=torch.float64, generator=generator))
     size = torch.linalg.vector_norm(z, dim=1)
-    w, settled = z, False
+    w = z
     for _ in range(2):  # once more from where the first ended, free of its rounding
         w, settled = _null_part(products, known, w, size, largest, exact, small)
+    found = _lost_among(products, w, size, largest, small, settled)
+    if not found.complete and not (found.values <= exact * largest).any():
+        # So many directions are lost nearly that no probe shows what is lost exactly: let the search go on to that.
+        w, settled = _null_part(products, known, w, size, largest, exact, 0.0)
+        final = _lost_among(products, w, size, largest, small, settled)
+        found = final if (final.values <= exact * largest).any() else replace(found, settled=settled)
+    return found
+
+
+def _lost_among(products: Products, w: Tensor, size: Tensor, largest: float, small: float, settled: bool) -> Found:
+    """The directions of what remained of the probes, and how much each of them is felt."""
     lengths, directions = torch.linalg.svd(w / size[:, None], full_matrices=False)[1:]
     basis = directions[lengths > NOTHING]
+    complete = len(basis) < len(w)
     if not len(basis):
         return Found.nothing(products.x.numel(), settled)
-    felt = products.forward(basis)
-    combinations, values, _ = torch.linalg.svd(felt, full_matrices=True)
+    combinations, values, _ = torch.linalg.svd(products.forward(basis), full_matrices=True)
     values = torch.cat([values, values.new_zeros(len(basis) - len(values))])
     order = values.argsort()
     lost = values[order] <= small * largest
     basis = (combinations.T @ basis)[order][lost]
-    estimate = w.square().sum(1).mean().item() if len(basis) else 0.0
-    return Found(basis, values[order][lost], len(directions[lengths > NOTHING]) < probes, estimate, settled)
+    return Found(basis, values[order][lost], complete, w.square().sum(1).mean().item(), settled)
 
 
 def _null_part(
     products: Products, known: Span, w: Tensor, size: Tensor, largest: float, exact: float, small: float
 ) -> tuple[Tensor, bool]:
-    """Remove from every row what the output feels."""
+    """Remove from every row what the output feels; a row that has ended stays as it is."""
     r = products.forward(w)
     s = known.without(products.backward(r))
     p, square = s, s.square().sum(1)
-    for step in range(STEPS):
-        if step % LOOK == 0 and bool(_ended(w, r, s, size, largest, exact, small).all()):
+    going = torch.ones(len(w), dtype=torch.bool)
+    for _ in range(STEPS):
+        going &= ~_ended(w, r, s, size, largest, exact, small)
+        if not going.any():
             return w, True
         q = products.forward(p)
         length = q.square().sum(1)
-        alpha = torch.where(length > 0, square / torch.where(length > 0, length, 1), 0)[:, None]
+        alpha = torch.where(going & (length > 0), square / torch.where(length > 0, length, 1), 0)[:, None]
         w, r = w - alpha * p, r - alpha * q
         s = known.without(products.backward(r))
         before, square = square, s.square().sum(1)
@@ -180,8 +194,9 @@ def _ended(
 ) -> Bool[Tensor, " probes"]:
     """Whether nothing remains of a probe, or nothing that the output feels, or only what it hardly feels."""
     rest, felt, slope = (torch.linalg.vector_norm(each, dim=1) for each in (w, r, s))
-    hardly = (felt <= small * largest * rest) & (slope <= small * largest * felt)
-    return (rest <= NOTHING * size) | (felt <= 0.1 * exact * largest * rest) | hardly
+    limit = small * largest
+    hardly = (felt <= limit * rest) & (slope <= limit * felt + ROUNDING * largest**2 * rest)
+    return (rest <= NOTHING * size) | (felt <= 0.1 * exact * largest * rest) | (hardly & (small > 0))
 
 
 def norm_on(products: Products, family: Pooled, seed: int = 0) -> float:

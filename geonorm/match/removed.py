@@ -25,7 +25,7 @@ class Removed:
             divisor keeps (:mod:`geonorm.match.near`).
         flips: Finite changes that leave the output as it is, such as reversing the vectors of a field.
         columns: Columns of the input that the output does not read at all.
-        dimension: The number of lost directions, exact and named.
+        dimension: The number of lost directions, named or not.
         probes: The number of random probes; zero where the whole Jacobian was at hand.
         about: An unbiased estimate of the number of unnamed directions, where probes found no more than a bound.
         settled: Whether the search by probes came to an end.

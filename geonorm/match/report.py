@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from geonorm.match.discover import Removed
+from geonorm.match.removed import Removed
 from geonorm.match.tasks import SYMMETRIES, Task
+
+#: What is lost without a name up to what ε lets through.
+NEAR = "unnamed up to ε"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class StateReport:
         added |= dict.fromkeys(self.removed.flips, 0)
         if self.removed.unnamed:
             added["unnamed"] = self.removed.unnamed
+        if self.removed.near:
+            added[NEAR] = len(self.removed.near)
         return added
 
 
@@ -132,6 +137,10 @@ class MatchReport:
                     "added": state.added,
                     "irrelevant": state.removed.irrelevant,
                     "approximate": state.removed.approximate,
+                    "unnamed": state.removed.unnamed,
+                    "near": list(state.removed.near),
+                    "probes": state.removed.probes,
+                    "about": state.removed.about,
                     "confused": state.confused,
                 }
                 for state in self.states
@@ -153,13 +162,37 @@ class MatchReport:
         for name, dimension in self.added.items():
             where = ", ".join(s.name for s in self.states if name in s.added)
             number = f": {dimension} direction{'s' * (dimension != 1)}" if dimension else ""
-            said.append(("adds", f"invariance to {name}{number} ({where})"))
+            said.append(("adds", f"invariance to {name}{number}{self._bounds(name)} ({where})"))
         if any("rotation" in state.errors for state in self.states):
             said.append(("rotations", f"one per {self.level}" if self.level else "not respected at any level"))
         said.append(("couples samples", "yes" if self.couples else "no"))
         first = next((next(iter(state.confused)) for state in self.states if state.confused), None)
         said.append(("confuses samples", "no" if first is None else f"yes, under a {first}"))
+        probes = max((state.removed.probes for state in self.states), default=0)
+        if probes:
+            ended = (
+                "" if all(state.removed.settled for state in self.states) else ", and the search for one did not end"
+            )
+            said.append(
+                (
+                    "measured",
+                    f"with {probes} random probes instead of the whole Jacobian: every loss above is certain; that "
+                    f"there is no further one is not proved{ended}",
+                )
+            )
         return said
+
+    def _bounds(self, name: str) -> str:
+        """What is known of the number and the size of losses without a name."""
+        words = ""
+        about = [
+            state.removed.about for state in self.states if state.removed.about is not None and name in state.added
+        ]
+        if about and name in ("unnamed", NEAR):
+            words += f" or more, about {max(about):.0f}"
+        if name == NEAR:
+            words += f", singular values up to {max(max(s.removed.near, default=0.0) for s in self.states):.0e}"
+        return words
 
     def __str__(self) -> str:
         (_, verdict), *rest = self.lines()

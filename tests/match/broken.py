@@ -131,7 +131,7 @@ BROKEN = {
         whitened_with_a_scalar_eps,
         VECTORS,
         {"rotation", "inversion", "sample independence"},
-        {"one scale of all features"},
+        {"one scale of all features", "unnamed up to ε"},  # six for a matrix of second moments, of which one has a name
         "batch",
     ),
     "whitening with eps times the diagonal": (
