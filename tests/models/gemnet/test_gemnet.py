@@ -11,6 +11,7 @@ from untyped import untyped
 
 import geonorm as gn
 from geonorm.models.gemnet import NORMALIZATIONS, GemNet, Normalization, Sizes
+from geonorm.models.gemnet.graph import build_edges
 
 
 @pytest.fixture(autouse=True)
@@ -257,3 +258,17 @@ def test_the_network_shows_its_sizes() -> None:
     text = repr(GemNet("small", "batch"))
     parts = ("RadialBasis(6, cutoff=5.0)", "SphericalBesselBasis(5, 6, cutoff=5.0)", "AtomEmbedding(64, elements=93)")
     assert all(part in text for part in (*parts, "Bilinear(32, 16, 32)", "scale_sum): BatchNorm(32)"))
+
+
+def test_energies_and_forces_are_sums_over_blocks_atoms_and_edges() -> None:
+    model, seen, (z, pos, batch) = build("ones", forces="direct"), [], molecules((4, 5))
+    for block in model.outputs:
+        block.register_forward_hook(lambda _, __, output: seen.append(output))
+    energy, force = model(z, pos, batch)
+    edges, expected = build_edges(pos, batch, model.cutoff), torch.zeros_like(pos)
+    assert len(seen) == model.sizes.num_blocks + 1 == 2
+    assert_close(energy[0], sum(atoms[batch == 0].sum() for atoms, _ in seen))
+    for number, (source, target) in enumerate(zip(edges.source.tolist(), edges.target.tolist(), strict=True)):
+        away = pos[target] - pos[source]
+        expected[target] += sum(along[number] for _, along in seen) * away / away.norm()
+    assert_close(force, expected)
