@@ -32,7 +32,10 @@ def curves(records: Records, column: str, title: str, y_label: str, panels: str 
     """
     epochs, groups = _series(records, column, panels)
     fig, axes = figure(title, width=WIDTH * len(groups), height=4.2, columns=len(groups), sharey=len(groups) > 1)
+    values = np.vstack([runs for series in groups.values() for runs in series.values()])
     for ax, (group, series) in zip(axes if len(groups) > 1 else [axes], groups.items(), strict=True):
+        # Before the names are placed: a panel drawn later would move the ends of the lines apart from them.
+        ax.set_ylim(values.min() / 1.1, values.max() * 1.1)
         lines(ax, epochs, series, x_label="epoch", y_label=y_label, log_y=True)
         ax.set_title(group, loc="left")
     return fig
