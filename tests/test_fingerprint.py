@@ -14,15 +14,14 @@ from layers.peers import refused
 
 from geonorm import viz
 from geonorm.guide import rows
-from geonorm.match.fingerprint import PER, Fingerprint, take
-from geonorm.match.rows import layer_of
+from geonorm.match.check import check
+from geonorm.match.fingerprint import OTHER_READING, PER, Fingerprint, take
+from geonorm.match.rows import flattened, layer_of
 from geonorm.table import AFTER_2022, TABLE1
 from geonorm.viz.fingerprint import BROKEN, FORGOTTEN, KEPT, clean, marks
 
 ROOT = Path(__file__).parents[1]
 ROWS = rows()
-#: The table declares ScaledWeight for a map of flattened vectors; the map between channels that is measured is legal.
-OTHER_READING = {("ScaledWeight", "rotation"), ("ScaledWeight", "translation")}
 NAMES = ["BatchNorm", "LayerNorm", "PairNorm", "Quaternion", "Allegro / MACE"]
 
 
@@ -33,8 +32,23 @@ def found() -> dict[str, Fingerprint]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_measured_as_declared(row):
-    differ = {(row.name, name) for name, (declared, measured) in take(row).compared.items() if declared != measured}
-    assert differ == {each for each in OTHER_READING if each[0] == row.name}
+    differ = {(row.name, name): reason for name, (_, _, reason) in take(row).differs.items()}
+    assert differ == {each: reason for each, reason in OTHER_READING.items() if each[0] == row.name}
+
+
+def test_the_reading_that_the_table_declares_of_scaled_weight_is_measured_as_declared():
+    row = TABLE1["ScaledWeight"]
+    assert take(row).differs == {
+        "rotation": (row.properties.rotation, "node", OTHER_READING["ScaledWeight", "rotation"]),
+        "translation": (False, True, OTHER_READING["ScaledWeight", "translation"]),
+    }
+    # As it is built: when its parameters move, it no longer mixes whole vectors.
+    built = check(flattened(row), "4x1o", coordinates=True).states[0]
+    assert built.level is row.properties.rotation is None
+    assert built.errors["translation"] > built.bound
+    assert {check(flattened(TABLE1[name]), "4x1o").states[0].level for name in ("WeightNorm", "SpectralNorm")} == {
+        "node"
+    }
 
 
 @pytest.mark.parametrize("name", ["GroupNorm", "MaxMinNorm", "TensorNorm", "MessageNorm"])

@@ -25,6 +25,9 @@ SIZES = (4, 5)
 PER = ("batch", "sample", "node", "channel")
 #: The relative change of the output below which a finite change counts as unseen.
 UNSEEN = 1e-3
+_CHANNELS = "declared for a map of flattened vectors, measured on the map between channels"
+#: Rows and properties of which the table declares another reading than the one that is measured, and which.
+OTHER_READING = {("ScaledWeight", "rotation"): _CHANNELS, ("ScaledWeight", "translation"): _CHANNELS}
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ class Fingerprint:
         found["translation"] = (said.translation in ("sample", "node"), self.translation)
         found["forgets"] = (self._declared(), self.forgets)
         return found
+
+    @property
+    def differs(self) -> dict[str, tuple[object, object, str]]:
+        """Where the two differ: what is declared, what was measured, and the reason if one is known."""
+        pairs = {name: pair for name, pair in self.compared.items() if pair[0] != pair[1]}
+        return {name: (*pair, OTHER_READING.get((self.row.name, name), "")) for name, pair in pairs.items()}
 
     def _declared(self) -> int:
         """The number of directions that the table says are removed from these features."""

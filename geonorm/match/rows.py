@@ -9,6 +9,7 @@ from e3nn import o3
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from geonorm.layers.fields import Features
 from geonorm.table.readings import _asked_for
 from geonorm.table.row import Row
 
@@ -120,12 +121,9 @@ def layer_of(row: Row, on: str) -> tuple[nn.Module, str, str] | None:
         if row.acts_on == "weights":
             channels, components = (CHANNELS, 1) if on == "scalars" else (VECTORS, 3)
             linear = nn.Linear(channels, channels, bias=False, dtype=torch.float64)
-            options = {"n_power_iterations": 200} if row.name == "SpectralNorm" else {}
-            return Mixing(row.make(linear, **options), components), irreps, irreps
-        tiny = {name: EPS for name in ("eps", "vector_eps") if name in inspect.signature(row.layer).parameters}
-        features = {"scalars": CHANNELS, "tensors": 2}.get(row.features, irreps)
-        layer = row.make(features, **{**tiny, **row.needs}, dtype=torch.float64)
-    _open(layer)
+            return Mixing(row.make(linear, **_converged(row)), components), irreps, irreps
+        layer = built(row, {"scalars": CHANNELS, "tensors": 2}.get(row.features, irreps))
+    open_thresholds(layer)
     if row.name == "MessageNorm":
         return (OfMessages(layer), irreps, irreps) if on == "scalars" else (OfBoth(layer), f"{2 * VECTORS}x1o", irreps)
     if row.features == "tensors":
@@ -135,12 +133,55 @@ def layer_of(row: Row, on: str) -> tuple[nn.Module, str, str] | None:
     return (Fed(layer) if further else layer), irreps, outputs
 
 
-def _open(layer: nn.Module) -> None:
-    """Move thresholds out of the way, so that the statistic is seen, and put a fitted number where one belongs."""
+def built(row: Row, features: Features, **options: object) -> nn.Module:
+    """Build the layer of a row in float64, with an ε that blurs nothing, and with a factor where one is to be fitted.
+
+    Args:
+        row: A row whose layer acts on features.
+        features: What the layer is made for.
+        **options: Further arguments of the layer.
+
+    Returns:
+        The layer.
+    """
+    tiny = {name: EPS for name in ("eps", "vector_eps") if name in inspect.signature(row.layer).parameters}
+    layer = row.make(features, **{**tiny, **row.needs, **options}, dtype=torch.float64)
+    if row.name == "ScaleFactor":
+        layer.set(0.7)
+    return layer
+
+
+def flattened(row: Row) -> nn.Module:
+    """Build the layer of a row of weights on a map of flattened vectors, which mixes whole vectors.
+
+    It is the map that the table declares; :func:`layer_of` builds the map between channels. WeightNorm and
+    SpectralNorm respect rotations in both, here as long as the weight mixes whole vectors; ScaledWeight in the map
+    between channels alone, since here it takes one mean over weights that belong to different components.
+
+    Args:
+        row: A row whose layer acts on weights.
+
+    Returns:
+        The linear map of twelve columns, four vectors.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        linear = nn.Linear(CHANNELS, CHANNELS, bias=False, dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.kron(torch.randn(VECTORS, VECTORS), torch.eye(3)))
+        illegal = {"allow_illegal": True} if row.name == "ScaledWeight" else {}
+        return row.make(linear, **_converged(row), **illegal)
+
+
+def _converged(row: Row) -> dict[str, int]:
+    """Options with which a power iteration comes to its end."""
+    return {"n_power_iterations": 200} if row.name == "SpectralNorm" else {}
+
+
+def open_thresholds(layer: nn.Module) -> None:
+    """Move thresholds out of the way: what is declared to be lost is lost where none of them cuts."""
     name = type(layer).__name__
     if name == "FilterResponseNorm":
         nn.init.constant_(layer.threshold, -100.0)
     if name == "NormSE3":
         nn.init.constant_(layer.bias, 5.0)
-    if name == "ScaleFactor":
-        layer.set(0.7)

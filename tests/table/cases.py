@@ -1,53 +1,32 @@
-"""Every row of the tables as a function of one feature tensor, so that the measurements of geonorm.match apply."""
-
-import inspect
+"""The layers of geonorm.match.rows on all that their rows are declared for, with all inputs in one tensor."""
 
 import torch
 from table.rows import CHANNELS, fields_of
 from torch import Tensor, nn
 
 from geonorm.layers.fields import Features, Fields
+from geonorm.match.rows import OfBoth, built, flattened, open_thresholds
 from geonorm.table import Row
 
 SIZES = (3, 4)
 NODES = sum(SIZES)
 BATCH = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
-#: Options that let a layer act on the flattened map of vectors, or without an error of its own.
-WEIGHT_OPTIONS = {"SpectralNorm": {"n_power_iterations": 500}, "ScaledWeight": {"allow_illegal": True}}
 
 
 def build(row: Row, features: Features | None = None, **options) -> nn.Module:
-    """The layer of a row with an ε that is negligible, on a weight that mixes whole vectors if it acts on weights."""
+    """The layer of a row; of a row of weights the map of flattened vectors, for which the table declares it."""
     torch.manual_seed(0)
-    channels = CHANNELS[row.features]
     if row.acts_on == "weights":
-        linear = nn.Linear(channels, channels, bias=False, dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.kron(torch.randn(channels // 3, channels // 3), torch.eye(3)))
-        return row.make(linear, **WEIGHT_OPTIONS.get(row.name, {}))
-    options = {**row.needs, **options}
-    for name in {"eps", "vector_eps"} & inspect.signature(row.layer).parameters.keys():
-        options.setdefault(name, 1e-14)
-    features = fields_of(row) if features is None else features
+        return flattened(row)
+    if row.name == "DiffGroupNorm":  # whose normalized part is too small to be seen
+        options.setdefault("lamda", 1.0)
     # A tensor of rank two is no vector of nine components to its layer.
-    layer = row.make(channels if row.features == "tensors" else features, dtype=torch.float64, **options)
-    if row.name == "DiffGroupNorm":
-        layer.lamda = 1.0
-    if row.name == "ScaleFactor":
-        layer.set(0.7)
-    return layer
-
-
-def open_thresholds(row: Row, layer: nn.Module) -> None:
-    """What is declared to be removed holds where no threshold cuts."""
-    if row.name == "FilterResponseNorm":
-        nn.init.constant_(layer.threshold, -100.0)
-    if row.name == "NormSE3":
-        nn.init.constant_(layer.bias, 100.0)
+    features = fields_of(row) if features is None else features
+    return built(row, CHANNELS[row.features] if row.features == "tensors" else features, **options)
 
 
 class TwoInputs(nn.Module):
-    """A layer with a second input, read from further columns of the first."""
+    """A layer with a second input, read from further columns of the first: who moves a node, moves them along."""
 
     def __init__(self, name: str, layer: nn.Module, columns: int) -> None:
         super().__init__()
@@ -56,8 +35,7 @@ class TwoInputs(nn.Module):
     def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
         features, further = x[:, : self.columns], x[:, self.columns :]
         if self.name == "MessageNorm":
-            # The convolution adds the message to the features; alone it is no function of all features.
-            return features + self.layer(features, further)
+            return OfBoth(self.layer)(x)
         if self.name == "DensityNorm":
             senders, receivers = torch.nonzero((batch[:, None] == batch).fill_diagonal_(False), as_tuple=True)
             distances = (further[senders] - further[receivers]).norm(dim=1)
@@ -99,7 +77,7 @@ class Case:
                 for parameter in layer.parameters():
                     parameter.add_(0.3 * torch.randn_like(parameter))
         else:
-            open_thresholds(row, layer)
+            open_thresholds(layer)
         self.layer = TwoInputs(row.name, layer, self.fields.dim) if more else layer
         self.x = torch.cat([self.features, self.further], 1) if more else self.features
         # Naive columns are measured as vectors; vectors and tensors of rank two say by their shape what they are.
