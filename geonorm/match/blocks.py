@@ -109,3 +109,22 @@ def lost_directions(
     values = torch.cat(sizes)
     small = values <= bound * largest
     return torch.cat(basis, 1)[:, small], values[small], largest
+
+
+def block_norms(
+    matrix: Float[Tensor, "rows columns"], row: Int[Tensor, " rows"], column: Int[Tensor, " columns"], number: int
+) -> Float[Tensor, "number number"]:
+    """The Frobenius norms of the blocks of a matrix, where the block of every row and of every column is known.
+
+    Args:
+        matrix: A Jacobian.
+        row: The number of the block of every row.
+        column: The same for columns.
+        number: The number of blocks.
+
+    Returns:
+        One norm for each pair; exactly zero where a block is.
+    """
+    square = matrix.square()
+    of_rows = square.new_zeros(number, matrix.shape[1]).index_add(0, row, square)
+    return square.new_zeros(number, number).index_add(1, column, of_rows).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from geonorm.match.blocks import block_norms
 from geonorm.match.errors import (
     node_permutation_error,
     of_samples,
@@ -85,9 +86,9 @@ class Measurement:
     def influence(self, matrix: Tensor) -> float:
         """The part of the Jacobian that couples different samples, relative to the whole."""
         rows = torch.arange(self.number) if self.per_sample else self.batch
-        square = matrix.square().reshape(len(rows), -1, len(self.x), self.x[0].numel()).sum((1, 3))
-        cross = square[rows[:, None] != self.batch[None, :]].sum()
-        return (cross / square.sum()).sqrt().item() if square.sum() > 0 else float("nan")
+        row, column = rows.repeat_interleave(self.y[0].numel()), self.batch.repeat_interleave(self.x[0].numel())
+        norms = block_norms(matrix, row, column, self.number)
+        return ((norms - torch.diag(norms.diagonal())).norm() / norms.norm()).item()  # of zeros nan
 
     def replacement(self) -> float:
         """Draw all other samples anew, and let one grow: a count or a rank in them has no derivative."""

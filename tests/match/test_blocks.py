@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from geonorm.match.blocks import blocks, eigh, lost_directions, parts
+from geonorm.match import sample_influence
+from geonorm.match.blocks import block_norms, blocks, eigh, lost_directions, parts
+from geonorm.match.measurement import Measurement
 
 
 def scattered(sizes: list[int]) -> torch.Tensor:
@@ -58,6 +60,8 @@ def jacobian_of_blocks() -> torch.Tensor:
         random = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
         left, values, right = torch.linalg.svd(random, full_matrices=False)
         values[len(values) - max(0, lost - max(0, columns - rows)) :] *= 1e-12
+        if rows == 7:
+            values[-1] = 1e-7  # small, not lost
         found.append(left @ torch.diag(values) @ right)
     whole = torch.block_diag(*found)
     whole = whole[torch.randperm(whole.shape[0], generator=generator)]
@@ -93,3 +97,27 @@ def test_a_jacobian_of_zeros_loses_everything_and_the_identity_nothing() -> None
     assert (directions.shape, values.tolist(), largest) == ((3, 3), [0.0] * 3, 0.0)
     directions, values, largest = lost_directions(torch.eye(3, dtype=torch.float64), 1e-9)
     assert (directions.shape, len(values), largest) == ((3, 0), 0, 1.0)
+
+
+def test_norms_of_blocks_are_the_influence_of_samples_on_each_other() -> None:
+    batch = torch.tensor([1, 0, 0, 1, 2])
+    weights = torch.randn(15, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    entries = batch.repeat_interleave(3)
+    weights[entries == 2] *= entries == 2  # the third sample feels itself alone
+    norms = block_norms(weights, entries, entries, 3)
+    layer = lambda x, batch, number: (weights @ x.flatten()).reshape(x.shape)  # noqa: E731
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(norms, sample_influence(layer, x, batch, 3))
+    assert norms[2].tolist()[:2] == [0.0, 0.0]
+    cross = weights[entries[:, None] != entries].norm() / weights.norm()
+    assert Measurement(layer, x, batch, "3x0e", "3x0e", 0).influence(weights) == pytest.approx(cross.item())
+
+
+def test_the_influence_on_outputs_per_sample_is_that_on_their_own_row() -> None:
+    batch = torch.tensor([0, 0, 1, 1, 1])
+    x = torch.randn(5, 3, dtype=torch.float64)
+    sums = lambda x, batch, number: x.new_zeros(number, 3).index_add(0, batch, x)  # noqa: E731
+    matrix = torch.func.jacrev(lambda x: sums(x, batch, 2))(x).reshape(6, 15)
+    assert Measurement(sums, x, batch, "3x0e", "3x0e", 0).influence(matrix) == 0
+    swapped = matrix.reshape(2, 3, 15).flip(0).reshape(6, 15)
+    assert Measurement(sums, x, batch, "3x0e", "3x0e", 0).influence(swapped) == 1

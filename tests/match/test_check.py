@@ -131,6 +131,12 @@ def test_pair_norm_of_raw_coordinates_suits_point_clouds_and_not_energies() -> N
     assert check(layer, "1x1o", task=ENERGY).added == {"shift per (sample, channel)": 6, "scale per sample": 2}
 
 
+def test_a_bias_on_pseudoscalars_breaks_the_inversion_alone() -> None:
+    report = check(lambda x: x + 1, "4x0o")
+    assert set(report.broken) == {"inversion"}
+    assert report.level == "node"
+
+
 def test_a_layer_that_feels_where_the_molecule_is_breaks_translation() -> None:
     report = check(gn.VectorPerceptronNorm(1), "1x1o", coordinates=True)
     assert report.broken["translation"] > 1e-2
