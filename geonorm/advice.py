@@ -31,6 +31,8 @@ COSTS = (
     "the whole batch, of all processes",
 )
 LEFT = 'style="text-align: left"'
+#: For sentences: a narrow column would make of each a tall tower of words.
+WIDE = 'style="text-align: left; min-width: 14em"'
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,10 @@ class Recommendation:
 
 def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     head = "".join(f'<th scope="col" {LEFT}>{word}</th>' if word else "<td></td>" for word in columns)
-    body = "".join("<tr>" + "".join(f"<td {LEFT}>{_cell(c)}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(f'<td {LEFT}>{_cell(c)}</td>' for c in row)}<td {WIDE}>{_cell(last)}</td></tr>"
+        for *row, last in rows
+    )
     said = html.escape(caption)
     return (
         f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="{said}"><table class="dataframe">'
