@@ -196,7 +196,7 @@ def _ended(
     rest, felt, slope = (torch.linalg.vector_norm(each, dim=1) for each in (w, r, s))
     limit = small * largest
     hardly = (felt <= limit * rest) & (slope <= limit * felt + ROUNDING * largest**2 * rest)
-    return (rest <= NOTHING * size) | (felt <= 0.1 * exact * largest * rest) | (hardly & (small > 0))
+    return (rest <= NOTHING * size) | (felt <= 0.01 * exact * largest * rest) | (hardly & (small > 0))
 
 
 def norm_on(products: Products, family: Pooled, seed: int = 0) -> float:
