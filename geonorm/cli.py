@@ -163,6 +163,20 @@ def collisions(out: Path, trajectories: int, seed: int, processes: int) -> None:
     click.echo(f"{out}: {made}")
 
 
+@data.command("couplings")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write.")
+@click.option("--molecules", type=int, help="How many of the list to try, the cheapest first; without it all.")
+@click.option("--heavy", default=4, show_default=True, help="The most C, N, O and F atoms in a molecule.")
+@click.option("--processes", default=2, show_default=True, help="How many work at once; the result is the same.")
+def couplings(out: Path, molecules: int | None, heavy: int, processes: int) -> None:
+    """Compute scalar couplings of small molecules by B3LYP (an hour on two cores; continues after a stop)."""
+    with _messages():
+        from geonorm.data import make_couplings
+
+        made = make_couplings(out, molecules, heavy, processes)
+    click.echo(f"{out}: {made}")
+
+
 @main.group()
 def reproduce() -> None:
     """Repeat an experiment of the survey."""

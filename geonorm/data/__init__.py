@@ -5,6 +5,7 @@ from geonorm.data.coll import download_coll, load_configurations
 from geonorm.data.collisions import load_collisions, make_collisions
 from geonorm.data.configurations import Configurations
 from geonorm.data.coupling_files import load_couplings, read_couplings, write_couplings
+from geonorm.data.coupling_maker import make_couplings
 from geonorm.data.couplings import Couplings
 from geonorm.data.fetch import download_md17, load_frames, load_md17
 from geonorm.data.files import DataFileError
@@ -27,6 +28,7 @@ __all__ = [
     "load_md17",
     "load_uracil",
     "make_collisions",
+    "make_couplings",
     "make_uracil",
     "read_champs",
     "read_configurations",

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 #: Water and hydrogen cyanide, rounded; the columns that the reader does not need come too.
 FILES = {
     "structures.csv": """molecule_name,atom_index,atom,x,y,z
@@ -27,6 +29,9 @@ dsgdb9nsd_000005,2,1,2JHN,2.74055,0.537983,2.34189,-0.437965
 }
 
 
+RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}
+
+
 def save(folder: Path, **changes: str | None) -> Path:
     """Write the files; a change names a file by its first word, None leaves it out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,3 +40,14 @@ def save(folder: Path, **changes: str | None) -> Path:
         if content is not None:
             (folder / name).write_text(content)
     return folder
+
+
+def bonds_apart(z, positions):
+    """The number of bonds between every two atoms, bonds being drawn by covalent radii."""
+    radii = np.array([RADII[int(charge)] for charge in z])
+    distance = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    steps = np.where((distance < 1.25 * (radii[:, None] + radii)), 1.0, np.inf)
+    np.fill_diagonal(steps, 0)
+    for middle in range(len(z)):
+        steps = np.minimum(steps, steps[:, middle, None] + steps[middle])
+    return steps

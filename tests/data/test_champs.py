@@ -3,24 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.like_champs import FILES, save
+from data.like_champs import FILES, bonds_apart, save
 
 from geonorm.data import DataFileError, load_couplings, read_champs
 from geonorm.data.couplings import COUPLING_TYPES
 
 SAMPLE = Path(os.environ.get("GEONORM_DATA") or "/nowhere") / "champs_sample_csv"
-RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}
-
-
-def bonds_apart(z, positions):
-    """The number of bonds between every two atoms, bonds being drawn by covalent radii."""
-    radii = np.array([RADII[int(charge)] for charge in z])
-    distance = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    steps = np.where((distance < 1.25 * (radii[:, None] + radii)), 1.0, np.inf)
-    np.fill_diagonal(steps, 0)
-    for middle in range(len(z)):
-        steps = np.minimum(steps, steps[:, middle, None] + steps[middle])
-    return steps
 
 
 def test_files_are_read_with_their_couplings_in_order(tmp_path):
