@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from geonorm.layers.fields import Fields
 from geonorm.match import actions
 from geonorm.match.errors import relative_error
 from geonorm.match.pairs import partner
@@ -73,9 +74,14 @@ def confusions(
         difference = relative_error(one, other)
         if difference < SAME:
             found[str(Change(kind, per)) if per else f"{kind} of the sample"] = difference
-    irrelevant_alone = any("node" in change.per for change in irrelevant)  # what differs at one node may be declared
-    pair = None if found or irrelevant_alone else partner(function, x, batch, irreps=irreps)
-    return found if pair is None else dict([pair])
+    if found or any("node" in change.per for change in irrelevant):  # what differs at one node may be declared
+        return found
+    acting = {"rotation": irreps is not None and bool(Fields(irreps).nontrivial_types), "translation": coordinates}
+    acting["inversion"] = acting["rotation"]
+    # What is lost along a direction may be declared too.
+    whole = not any(acting.get(change.kind, True) for change in irrelevant)
+    pair = partner(function, x, batch, irreps=irreps, whole=whole)
+    return {} if pair is None else dict([pair])
 
 
 def _pool(x: Tensor, per: tuple[str, ...], irreps: str | tuple | None) -> Tensor:

@@ -35,6 +35,7 @@ def partner(
     batch: Int[Tensor, " nodes"],
     *,
     irreps: str | tuple | None = None,
+    whole: bool = True,
 ) -> tuple[str, float] | None:
     r"""Solve $f(X)_1=f(X)_2$ for a second sample that differs from the first.
 
@@ -49,6 +50,7 @@ def partner(
         x: Generic features.
         batch: The sample of each node, sorted; the first sample is copied.
         irreps: What the columns are.
+        whole: Also move the sample as a whole, not only one of its nodes.
 
     Returns:
         How the second sample differs, in words, and the relative difference of the two outputs; ``None`` if none was
@@ -74,7 +76,7 @@ def partner(
             found = _solve(outputs, start, given)
             if found is not None:
                 return _in_words(given, found[0], own_fields), found[1]
-    if first.numel() <= ENTRIES:
+    if whole and first.numel() <= ENTRIES:
         outputs = outputs_of(torch.arange(first.numel()))
         for start in _along_what_is_lost(outputs, first.flatten()):
             found = _solve(outputs, start, first.flatten())
