@@ -17,6 +17,8 @@ UNSTABLE = {
     "triple bond in a ring": "[R]#[R]",
     "cumulated bonds in a ring": "[R]=[R]=*",
     "double bond to nitrogen in a ring of three": "[r3]=,:[#7;r3]",
+    "antiaromatic ring of three": "[#7,#8;r3]1[#6]=,:[#6]1",
+    "antiaromatic ring of four": "[r4]1=,:[r4][r4]=,:[r4]1",
 }
 
 

@@ -23,6 +23,9 @@ def test_longer_lists_hold_the_shorter_ones_without_repetition_and_the_costly_la
     # Two oxygen atoms in a row and fluorine on oxygen fall apart; carbon dioxide has no hydrogen.
     assert not {"OO", "COO", "OF", "COF", "O=C=O"} & set(three)
     assert three[-1] == "CCC"
+    # Cyclopropene is a molecule; oxirene, 1H-azirine and cyclobutadiene are hardly any.
+    assert "C1=CC1" in three
+    assert not {"C1=CO1", "C1=CN1", "C1=CC=C1"} & set(enumerate_molecules(4))
 
 
 def test_a_relaxed_molecule_keeps_its_bonds_and_has_the_lengths_of_spectroscopy():
