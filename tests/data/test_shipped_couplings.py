@@ -1,6 +1,7 @@
 """The couplings that the package ships: what they say of themselves, and whether they are physics."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,11 @@ def test_a_changed_shipped_file_is_refused(tmp_path, monkeypatch):
     copy.unlink()
     with pytest.raises(DataFileError, match=r"no such file.*geonorm data couplings"):
         load_couplings()
+
+
+def test_the_book_counts_what_the_file_holds(couplings):
+    book = (Path(__file__).parents[2] / "book" / "how_to_use.md").read_text()
+    assert f"{len(couplings.contributions)} scalar couplings in {len(couplings)} molecules" in book
 
 
 def test_the_recorded_settings_are_those_of_the_code(couplings):
