@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -182,6 +181,8 @@ class Recommendation:
 
 
 def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    import html  # which `import geonorm` must not wait for
+
     head = "".join(f'<th scope="col" {LEFT}>{word}</th>' if word else "<td></td>" for word in columns)
     body = "".join(
         f"<tr>{''.join(f'<td {LEFT}>{_cell(c)}</td>' for c in row)}<td {WIDE}>{_cell(last)}</td></tr>"
@@ -195,5 +196,7 @@ def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
 
 
 def _cell(words: str) -> str:
+    import html
+
     said = html.escape(words, quote=False)
     return f'<code style="word-break: normal; overflow-wrap: normal">{said}</code>' if words.startswith("gn.") else said
