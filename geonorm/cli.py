@@ -280,6 +280,66 @@ def figure2_schnet(
     click.echo(f"wrote {', '.join(files)}")
 
 
+@reproduce.command("figure2-gemnet")
+@click.option(
+    "--data",
+    "source",
+    default="collisions",
+    show_default=True,
+    help="collisions, coll:train, h2combustion:train, .npz.",
+)
+@click.option(
+    "--preset", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="Sizes of all."
+)
+@click.option("--epochs", type=int, help="Passes over the training configurations.")
+@click.option("--seeds", type=int, help="How many seeds: 0, 1, ...")
+@click.option("--seed", "chosen", type=int, multiple=True, help="One seed; repeat for more; replaces --seeds.")
+@click.option("--normalization", "names", multiple=True, help="fitted, ones, plain, batch, ...; repeat for more.")
+@click.option("--train", type=int, help="Training configurations.")
+@click.option("--test", type=int, help="Test configurations.")
+@click.option("--size", type=click.Choice(["small", "default"]), help="Of the network; default is the published one.")
+@click.option("--batch-size", type=int, help="Configurations per step.")
+@click.option("--learning-rate", type=float, help="Of Adam.")
+@click.option("--energy-weight", type=float, help="Of the energy in the loss; the forces get the rest.")
+@click.option("--raw-energies", is_flag=True, help="Subtract no constant per element.")
+@click.option("--model", "options", multiple=True, help="A keyword argument of GemNet, name=value; repeat for more.")
+@click.option("--device", help="cpu, cuda, ...; default: the variable GEONORM_DEVICE, else cpu.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; continues there.")
+@click.option("--progress/--no-progress", default=True, show_default=True)
+def figure2_gemnet(
+    source: str,
+    preset: str,
+    seeds: int | None,
+    chosen: tuple[int, ...],
+    names: tuple[str, ...],
+    raw_energies: bool,
+    options: tuple[str, ...],
+    out: Path,
+    **others: Any,
+) -> None:
+    """Train GemNet-T with each of its normalizations; write figure2-gemnet.csv, .json and .png."""
+    with _messages():
+        from geonorm.experiments.gemnet import PRESETS, by_stage, figure2_gemnet
+
+        given = {"seeds": list(chosen) or seeds, "normalizations": names, **others}
+        given = {**PRESETS[preset], **{key: value for key, value in given.items() if value not in (None, ())}}
+        model = dict(_pair(option) for option in options)
+        records = figure2_gemnet(source, out=out, element_energies=not raw_energies, model=model, **given)
+    last, (energy, length) = max(record["epoch"] for record in records), records[0]["units"].split(", ")
+    unit = f"{energy}/{length.replace('Ang', 'Å')}"
+    click.echo(f"mean errors at epoch {last}: force in training, test, test live ({unit}); test energy ({energy})")
+    for record in records:
+        if record["epoch"] == last:
+            columns = ("train_force_mae", "test_force_mae", "test_live_force_mae", "test_energy_mae")
+            errors = " ".join(f"{record[key]:10.3g}" for key in columns)
+            click.echo(f"{record['normalization']:>14}  seed {record['seed']}  {errors}")
+    files = [str(out / f"figure2-gemnet.{kind}") for kind in ("csv", "json")]
+    title = "Figure 2, GemNet: the error of the forces"
+    y_label = f"mean force error ({unit})"
+    files += _drawn(out / "figure2-gemnet.png", by_stage(records), "force_mae", title, y_label, "stage")
+    click.echo(f"wrote {', '.join(files)}")
+
+
 def _drawn(path: Path, records: list[dict], column: str, title: str, y_label: str, panels: str) -> list[str]:
     """Draw the curves of an experiment into a file; nothing where there is no matplotlib."""
     try:

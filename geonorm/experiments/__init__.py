@@ -1,8 +1,9 @@
 """One function per figure of the survey: train with and without, and return records."""
 
 from geonorm.experiments.allegro import figure1
+from geonorm.experiments.gemnet import figure2_gemnet
 from geonorm.experiments.records import read_records
 from geonorm.experiments.schnet import figure2_schnet
 from geonorm.experiments.sizes import layer_sizes
 
-__all__ = ["figure1", "figure2_schnet", "layer_sizes", "read_records"]
+__all__ = ["figure1", "figure2_gemnet", "figure2_schnet", "layer_sizes", "read_records"]
