@@ -59,11 +59,11 @@ def eigh(symmetric: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Te
 def parts(matrix: Float[Tensor, "rows columns"]) -> Iterator[tuple[Int[Tensor, " some"], Int[Tensor, " some_columns"]]]:
     """The blocks of a matrix: rows and columns that nonzero entries link; a column of zeros is a block without rows."""
     rows, columns = matrix.shape
-    felt, label = matrix != 0, torch.arange(columns)
-    row = torch.full((rows,), columns)
-    while rows and columns:
-        row = torch.where(felt, label, columns).amin(1)
-        lowest = torch.where(felt, row[:, None], columns).amin(0).minimum(label)
+    label, row = torch.arange(columns), torch.full((rows,), columns)
+    linked_row, linked_column = (matrix != 0).nonzero(as_tuple=True)  # few, where there are many blocks
+    while len(linked_row):
+        row = row.scatter_reduce(0, linked_row, label[linked_column], "amin")
+        lowest = label.scatter_reduce(0, linked_column, row[linked_row], "amin")
         if torch.equal(lowest, label):
             break
         label = lowest

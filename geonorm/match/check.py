@@ -102,7 +102,8 @@ def check(
         groups: The number of groups of channels, so that names may speak of them; without it the layer's
             ``num_groups``.
         probes: Measure with random probes instead of the whole Jacobian, or the other way; ``None``: probes where the
-            input has more than 1500 entries. The report says when, and what probes cannot prove.
+            input has more than 1500 entries, or more than 2000 if every output depends on few of them. The report says
+            when, and what probes cannot prove.
         seed: The seed of inputs and group elements.
 
     Returns:

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geonorm.match.blocks import lost_directions
-from geonorm.match.families import families, intersection, outside
+from geonorm.match.families import ANGLE, intersection, outside
 from geonorm.match.finite import Function, flips, unseen
-from geonorm.match.jacobian import derivative
-from geonorm.match.near import near_losses, remaining_values
+from geonorm.match.named import named
+from geonorm.match.near import derivative_alike, near_losses, remaining_values
 from geonorm.match.places import lost_rotations, translations
 from geonorm.match.removed import APPROXIMATE, EXACT, Removed
 from geonorm.match.tasks import Change
@@ -22,6 +22,10 @@ Met = tuple[tuple[bool, bool, int, int], tuple[bool, str, tuple[str, ...] | None
 
 #: The sine of the angle up to which directions of a part of a family lie in the exactly lost space.
 ALIGNED = 1e-5
+#: So many members of a family are looked at before all.
+FIRST = 4
+#: So many random combinations of rows stand for the matrix where single directions are asked for.
+COMBINED = 16
 
 
 def discover(
@@ -78,10 +82,11 @@ def discover(
         covered = torch.cat([covered, new], 1)
     unnamed = 0 if readout else outside(exact, covered).shape[1]
     near: tuple[float, ...] = ()
-    if not readout and outside(space, covered).shape[1] > unnamed:
+    more = space.shape[1] > covered.shape[1] + unnamed or outside(space, covered).shape[1] > unnamed
+    if more and not readout:
 
         def spectrum(factor: float) -> Tensor:
-            return remaining_values(derivative(function, factor * x).reshape(-1, x.numel()), covered)[unnamed:]
+            return remaining_values(derivative_alike(function, factor * x, matrix), covered)[unnamed:]
 
         near = near_losses(remaining_values(matrix, covered)[unnamed:], largest, spectrum)
     return Removed(
@@ -112,10 +117,19 @@ def _inside(
     are lost exactly count, since the parameters of a part cannot be chosen freely.
     """
     met = []
-    for kind, per, name, directions in families(x, batch, irreps, groups):
-        inside = intersection(directions, space)
-        partial = inside.shape[1] < directions.shape[1]
+    for kind, per, name, family in named(x, batch, irreps, groups):
         allowed = (kind, frozenset(per)) in declared
+        one = torch.eye(family.number, dtype=x.dtype)
+        # A whole family lies in the space only if its first members do, and few families get further.
+        first = torch.linalg.vector_norm(family.combine(one[:FIRST]) @ space, dim=1)
+        partial = bool((1 - first.square() >= ANGLE**2).any())
+        if partial and not allowed and (readout or not exact.shape[1]):
+            continue
+        directions = family.combine(one).T
+        inside = directions[:, :0]
+        if not partial or allowed:
+            inside = intersection(directions, space)
+            partial = inside.shape[1] < directions.shape[1]
         if partial and not allowed:
             inside = inside[:, :0] if readout else intersection(directions, exact, ALIGNED)
         if inside.shape[1]:
@@ -136,7 +150,12 @@ def _places(
     readout: bool,
 ) -> list[Met]:
     """Lost rotations, and lost translations of raw coordinates; both are lost exactly, whatever ε."""
-    lost = [] if irreps is None else lost_rotations(matrix, x, batch, str(irreps), largest)
+    lost = []
+    if irreps is not None:
+        generator = torch.Generator().manual_seed(0)
+        combined = torch.randn(COMBINED, len(matrix), dtype=matrix.dtype, generator=generator) / COMBINED**0.5
+        rows = combined @ matrix if len(matrix) > COMBINED else matrix
+        lost = lost_rotations(rows, x, batch, str(irreps), largest)
     if coordinates:
         moved = translations(x, batch)
         moved = moved.combine(torch.eye(moved.number, dtype=x.dtype)).T

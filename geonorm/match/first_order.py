@@ -11,13 +11,16 @@ from geonorm.match.discover import discover
 from geonorm.match.jacobian import derivative
 from geonorm.match.measurement import Measurement
 from geonorm.match.probed import discover_by_probes
-from geonorm.match.probes import coupling
+from geonorm.match.probes import coupling, reach
 from geonorm.match.products import Products
 from geonorm.match.removed import Removed
 
 #: With more inputs (nodes times columns) probes are used. A dense Jacobian of this many is decomposed in about a
 #: second on one core, and the time grows with the third power; products with probes take as long from here on.
 LARGE = 1500
+#: Up to so many inputs the whole Jacobian is taken where it falls into blocks of at most so many; its blocks are
+#: decomposed one by one.
+LARGE_IN_BLOCKS, BLOCK = 2000, 300
 
 
 def first_order(
@@ -34,9 +37,11 @@ def first_order(
         **names: What names may speak of and what the task says; see :func:`geonorm.match.discover.discover`.
     """
     names |= {"readout": at.per_sample, "seed": seed}
-    if probes if probes is not None else x.numel() > LARGE:
+    products = Products(at, x) if (x.numel() > LARGE if probes is None else probes) else None
+    if products is not None and probes is None and x.numel() <= LARGE_IN_BLOCKS and reach(products, seed) <= BLOCK:
+        products = None
+    if products is not None:
         rows = torch.arange(at.number) if at.per_sample else batch
-        products = Products(at, x)
         influence = coupling(products, batch, rows, seed)
         once = products.backward(torch.ones(1, products.y.numel(), dtype=torch.float64))
         if not (torch.isfinite(torch.tensor(influence)) and torch.isfinite(once).all()):

@@ -68,6 +68,14 @@ def sketch(products: Products, seed: int = 0, probes: int = PROBES) -> Float[Ten
     return products.backward(u) / probes**0.5
 
 
+def reach(products: Products, seed: int = 0, probes: int = PROBES) -> int:
+    """How many inputs one output depends on: the largest number found among some outputs drawn at random."""
+    generator = torch.Generator().manual_seed(seed + 5)
+    u = torch.zeros(probes, products.y.numel(), dtype=torch.float64)
+    u[torch.arange(probes), torch.randint(products.y.numel(), (probes,), generator=generator)] = 1
+    return int((products.backward(u) != 0).sum(1).max())
+
+
 def largest_singular_value(
     products: Products, start: Float[Tensor, "some inputs"], steps: int = 20, within: float = 1e-3
 ) -> float:
