@@ -151,7 +151,7 @@ def explain_null_space(
 ) -> Explanation:
     """Name the directions that a layer does not see: what :func:`geonorm.check` finds, at features of one's own.
 
-    Where :func:`null_space` counts singular values, :func:`~geonorm.match.discover.discover` asks which shifts, scales
+    Where :func:`null_space` counts singular values, the checker asks which shifts, scales
     and rotations are lost, and makes each change to confirm it. So a scale is found whole also where ε leaves some of
     its singular values above ``tol``. Large families come before small ones and coarse ones before fine ones; a family
     that adds no direction to those before it is left out.

@@ -22,7 +22,7 @@ class Removed:
             largest of all.
         unnamed: The number of exactly lost directions that no name covers; found by probes, at least so many.
         near: The singular values, relative to the largest, of directions that no name covers and that only ε in a
-            divisor keeps (:mod:`geonorm.match.near`).
+            divisor keeps: those that fade as it lets them when the input grows.
         flips: Finite changes that leave the output as it is, such as reversing the vectors of a field.
         columns: Columns of the input that the output does not read at all.
         dimension: The number of lost directions, named or not.
