@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,17 +41,10 @@ def traced(network: nn.Module, run: Callable[[], Any]) -> Trace:
     """Run a network and write down what every submodule was given and gave."""
     calls: list[Call] = []
     handles = []
-
-    def note(name: str) -> Callable:
-        def hook(module: nn.Module, arguments: tuple, keywords: dict, output: Any) -> None:
-            inputs = tuple(value.detach().clone() for value in _tensors((arguments, keywords)))
-            calls.append(Call(name, inputs, tuple(value.detach().clone() for value in _tensors(output))))
-
-        return hook
-
     for name, module in network.named_modules():
         if not isinstance(module, torch.jit.ScriptModule):
-            handles.append(module.register_forward_hook(note(name or "the network itself"), with_kwargs=True))
+            hook = partial(_note, calls, name or "the network itself")
+            handles.append(module.register_forward_hook(hook, with_kwargs=True))
     try:
         result = run()
     finally:
@@ -60,6 +54,13 @@ def traced(network: nn.Module, run: Callable[[], Any]) -> Trace:
     if not outputs:
         raise TypeError(f"the network returned a {type(result).__name__} without tensors, expected its predictions")
     return Trace(outputs, tuple(calls))
+
+
+# At the level of the module, and without annotations: a type checker that rewrites functions would build a closure anew
+# for every submodule of every run, and would check a list that grows, call by call.
+def _note(calls, name, module, arguments, keywords, output):
+    inputs = tuple(value.detach().clone() for value in _tensors((arguments, keywords)))
+    calls.append(Call(name, inputs, tuple(value.detach().clone() for value in _tensors(output))))
 
 
 def _named(result: Any) -> dict[str, Tensor]:
@@ -111,16 +112,28 @@ def blamed(start: Trace, other: Trace, obeys: Obeys) -> str | None:
 class Rows:
     """Which sample the rows of an intermediate tensor belong to, told by their number.
 
+    Where numbers coincide, rows obey a symmetry if they do in one of the readings.
+
     Args:
-        by_number: For each number of rows the sample of each.
+        of: For ``"nodes"``, ``"edges"`` and ``"samples"`` the sample of each row.
+        tolerance: Two intermediate results that differ by more than this are different.
     """
 
-    by_number: dict[int, Int[Tensor, " rows"]]
+    of: dict[str, Int[Tensor, " rows"]]
+    tolerance: float = TOLERANCE
 
-    def of_sample(self, value: Tensor, sample: int) -> Tensor:
-        """The rows of one sample, or all where the rows are of no known kind."""
-        index = self.by_number.get(len(value)) if value.ndim else None
-        return value if index is None else value[index == sample]
+    def kinds(self, value: Tensor) -> tuple[str, ...]:
+        """What the rows of a tensor can be, by their number."""
+        return tuple(kind for kind, index in self.of.items() if value.ndim and len(value) == len(index))
+
+    def of_sample(self, value: Tensor, kind: str | None, sample: int) -> Tensor:
+        """The rows of one sample, or all where the rows are of no kind."""
+        if kind is None:
+            return value
+        value = value if value.ndim else value[None]  # the last sample that is left may have lost its axis
+        index = self.of[kind]
+        # A network that was told the number of samples returns more rows than there are.
+        return value[: len(index)][index[: len(value)] == sample]
 
     def same_inner_products(self, a: Tensor, b: Tensor) -> bool | None:
         """Whether the rows of every sample have the inner products that they had.
@@ -128,26 +141,28 @@ class Rows:
         They do under any orthogonal map of the columns that is the same for all rows of a sample, so that nothing has
         to be known of how the columns of a hidden layer rotate.
         """
-        index = self._index(a, b)
-        if index is None:
-            return None
-        a, b = a.reshape(len(a), -1).double(), b.reshape(len(b), -1).double()
-        same = index[:, None] == index[None, :]
-        return _close((a @ a.T)[same], (b @ b.T)[same])
+
+        def obeys(index: Tensor) -> bool:
+            one, two = a.reshape(len(a), -1).double(), b.reshape(len(b), -1).double()
+            same = index[:, None] == index[None, :]
+            return self._close((one @ one.T)[same], (two @ two.T)[same])
+
+        return self._in_a_reading(a, b, obeys)
 
     def same_or_moved_along(self, a: Tensor, b: Tensor) -> bool | None:
         """Whether rows stayed, or moved by a row of their sample."""
-        index = self._index(a, b)
-        if index is None:
-            return None
-        if _close(a, b):
-            return True
-        if len(index.unique()) == len(index):
-            return False  # a single row always moves by a row of its own
-        moved = (b - a).reshape(len(a), -1)
-        first = torch.stack([moved[torch.nonzero(index == s)[0, 0]] for s in index.unique().tolist()])
-        place = index.unique(return_inverse=True)[1]
-        return bool((moved - first[place]).abs().max() < TOLERANCE * b.abs().max())
+
+        def obeys(index: Tensor) -> bool:
+            if self._close(a, b):
+                return True
+            if len(index.unique()) == len(index):
+                return False  # a single row always moves by a row of its own
+            moved = (b - a).reshape(len(a), -1)
+            first = torch.stack([moved[torch.nonzero(index == s)[0, 0]] for s in index.unique().tolist()])
+            place = index.unique(return_inverse=True)[1]
+            return bool((moved - first[place]).abs().max() < self.tolerance * b.abs().max())
+
+        return self._in_a_reading(a, b, obeys)
 
     def permuted(self, order: Int[Tensor, " nodes"]) -> Obeys:
         """Whether rows of nodes are reordered, and sums over other rows are what they were."""
@@ -155,34 +170,46 @@ class Rows:
         def obeys(a: Tensor, b: Tensor) -> bool | None:
             if a.shape != b.shape or not a.ndim:
                 return None
-            if len(a) == len(order):
-                return _close(a[order], b)
-            return _close(a.sum(0), b.sum(0)) and _close(a.square().sum(0), b.square().sum(0))
+            if len(a) == len(order) and self._close(a[order], b):
+                return True
+            if self.kinds(a) == ("nodes",):
+                return False
+            return self._close(a.sum(0), b.sum(0)) and self._close(a.square().sum(0), b.square().sum(0))
 
         return obeys
 
-    def same_in(self, sample: int) -> Obeys:
-        """Whether the rows of a sample stayed as they were."""
+    def same_in(self, sample: int, other: Rows | None = None, place: int | None = None) -> Obeys:
+        """Whether the rows of a sample stayed as they were.
+
+        Args:
+            sample: The sample.
+            other: The rows of the other run, where its batch is another one.
+            place: The number of the sample there.
+        """
+        other, place = (self, sample) if other is None or place is None else (other, place)
 
         def obeys(a: Tensor, b: Tensor) -> bool | None:
-            index = self._index(a, b)
-            return None if index is None else _close(a[index == sample], b[index == sample])
+            common = [kind for kind in self.kinds(a) if kind in other.kinds(b)]
+            if not common or a.shape[1:] != b.shape[1:]:
+                return None
+            pairs = [(a[self.of[kind] == sample], b[other.of[kind] == place]) for kind in common]
+            return any(one.shape == two.shape and self._close(one, two) for one, two in pairs)
 
         return obeys
 
-    def _index(self, a: Tensor, b: Tensor) -> Tensor | None:
-        return self.by_number.get(len(a)) if a.ndim and a.shape == b.shape else None
+    def _in_a_reading(self, a: Tensor, b: Tensor, obeys: Callable[[Tensor], bool]) -> bool | None:
+        if a.shape != b.shape or not self.kinds(a):
+            return None
+        return any(obeys(self.of[kind]) for kind in self.kinds(a))
+
+    def _close(self, a: Tensor, b: Tensor) -> bool:
+        if not a.numel() or not (a.any() or b.any()):
+            return True
+        return relative_error(a, b) < self.tolerance
 
 
-def rows_per_sample(graphs: Graphs) -> Rows:
-    """Rows of nodes, edges and samples; where numbers coincide, nodes come before edges before samples."""
-    found = {graphs.samples: torch.arange(graphs.samples)}
-    if graphs.edges is not None:
-        found[graphs.edges.shape[1]] = graphs.batch[graphs.edges[0]]
-    return Rows({**found, graphs.nodes: graphs.batch})
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if not a.numel() or not (a.any() or b.any()):
-        return True
-    return relative_error(a, b) < TOLERANCE
+def rows_per_sample(graphs: Graphs, tolerance: float = TOLERANCE) -> Rows:
+    """The samples of nodes, edges and samples."""
+    return Rows(
+        {kind: index for kind in ("nodes", "edges", "samples") if (index := graphs.rows(kind)) is not None}, tolerance
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from geonorm.match.tasks import Task
@@ -23,12 +23,15 @@ class NetworkReport:
     Args:
         network: The class of the network.
         task: The task.
-        errors: For every mode the relative error of every symmetry, the largest over outputs.
+        errors: For every mode (``"training"``, ``"evaluation"``, ``"training after updates"``, ``"evaluation after
+            updates"``: once parameters and running statistics have moved) the relative error of every symmetry, the
+            largest over outputs.
         floors: For every mode the noise floor.
         blame: For every broken symmetry of the task the submodule where it breaks: its inputs still obey, its
             outputs do not.
         added: Changes of the input that no output shows.
         degenerate: What is wrong with the output as such, by mode.
+        untried: What the network could not be run on.
     """
 
     network: str
@@ -38,6 +41,7 @@ class NetworkReport:
     blame: dict[str, str] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     degenerate: dict[str, str] = field(default_factory=dict)
+    untried: tuple[str, ...] = ()
 
     @property
     def broken(self) -> dict[str, float]:
@@ -63,6 +67,14 @@ class NetworkReport:
             for mode, errors in self.errors.items()
         )
 
+    def only(self, updates: bool) -> NetworkReport:
+        """The same for the network as it was given, or after its parameters and running statistics have moved."""
+
+        def part(values: dict[str, Any]) -> dict[str, Any]:
+            return {mode: value for mode, value in values.items() if mode.endswith("after updates") == updates}
+
+        return replace(self, errors=part(self.errors), floors=part(self.floors), degenerate=part(self.degenerate))
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
         return {
@@ -76,6 +88,7 @@ class NetworkReport:
             "errors": self.errors,
             "noise_floors": self.floors,
             "degenerate": self.degenerate,
+            "untried": list(self.untried),
         }
 
     def __str__(self) -> str:
@@ -88,6 +101,7 @@ class NetworkReport:
                 where = f", first in {self.blame[symmetry]}" if symmetry in self.blame else ""
                 lines.append(f"  breaks      {symmetry}: relative error {error:.2g} ({', '.join(modes)}){where}")
         lines += [f"  adds        invariance to a {change}" for change in self.added]
+        lines += [f"  not tried   {what}" for what in self.untried]
         if self.matched:
             worst = max((e for errors in self.errors.values() for e in errors.values()), default=0.0)
             lines.append(f"  largest     relative error {worst:.1g}")

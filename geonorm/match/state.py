@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geonorm.match.frozen import Function, frozen
 
-#: By how much a parameter is moved, relative to its size and at least in absolute terms.
+#: By how much a parameter is moved, relative to its size.
 MOVE = 0.3
 
 
@@ -47,21 +47,46 @@ def _differs(one: Function, other: Function, draw: Callable[[int], tuple[Tensor,
     return not torch.equal(one(*given).nan_to_num(), other(*given).nan_to_num())
 
 
+def moved(network: nn.Module, size: float = MOVE, seed: int = 0) -> nn.Module:
+    """A copy of a network or layer with all parameters that learn a little elsewhere.
+
+    Gates and gains that start at zero hide what stands behind them: a fresh network may break no symmetry because it
+    does not yet look at its input.
+
+    Args:
+        network: The network.
+        size: The standard deviation of what is added to every parameter, relative to its root mean square; biases,
+            gains and what is zero are moved as if that were at least one.
+        seed: The seed of what is added.
+
+    Returns:
+        The copy.
+    """
+    copy, generator = deepcopy(network), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            if not (parameter.requires_grad and parameter.is_floating_point() and parameter.numel()):
+                continue
+            scale = parameter.square().mean().sqrt()
+            if parameter.ndim < 2 or scale == 0:  # a matrix of zeros is a bias of vectors, or learns from zero
+                scale = scale.clamp(min=1.0)
+            step = torch.randn(parameter.shape, dtype=torch.float64, generator=generator).clamp(-2, 2)
+            parameter.add_(size * scale * step.to(parameter))
+    return copy
+
+
+def can_move(network: nn.Module) -> bool:
+    """Whether a network has parameters that learn, or buffers."""
+    return any(p.requires_grad for p in network.parameters()) or any(True for _ in network.buffers())
+
+
 def _learned(layer: nn.Module, draw: Callable[[int], tuple[Tensor, Tensor, int]]) -> nn.Module | None:
     """A copy whose parameters have moved and whose buffers have seen batches; ``None`` if it has neither."""
-    copy = deepcopy(layer).double().train()
-    parameters = [p for p in copy.parameters() if p.requires_grad and p.is_floating_point()]
-    if not parameters and not any(True for _ in copy.buffers()):
+    if not can_move(layer):
         return None
-    generator = torch.Generator().manual_seed(0)
+    copy = moved(deepcopy(layer).double()).train()
+    run = _caller(copy)
     with torch.no_grad():
-        for parameter in parameters:
-            size = parameter.square().mean().sqrt()
-            if parameter.ndim < 2 or size == 0:  # a matrix of zeros is a bias of vectors, or learns from zero
-                size = size.clamp(min=1.0)
-            step = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator).clamp(-2, 2)
-            parameter.add_(MOVE * size * step)
-        run = _caller(copy)
         for seed in range(1, 4):
             run(*draw(seed))
     return copy

@@ -77,6 +77,40 @@ class OnData(nn.Module):
         return self.network(data.z, data.pos, data.batch)
 
 
+class OnElements(nn.Module):
+    """Numbers of two samples from elements and bonds alone: every input is a whole number."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.norm = nn.Embedding(10, 8), norm
+
+    def forward(self, z: Tensor, batch: Tensor, edge_index: Tensor) -> Tensor:
+        h = self.embedding(z)
+        h = h.index_add(0, edge_index[1], h[edge_index[0]])
+        return h.new_zeros(2, 8).index_add(0, batch, self.norm(h))
+
+
+class OnPairs(nn.Module):
+    """A number for each pair, from its distance and from what a layer makes of the atoms."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.norm, self.readout = nn.Embedding(10, 8), norm, nn.Linear(9, 1)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor) -> Tensor:
+        h, (i, j) = self.norm(self.embedding(z)), edge_index
+        apart = (pos[i] - pos[j]).norm(dim=1, keepdim=True)
+        return self.readout(torch.cat([h[i] + h[j], apart], 1)).tanh()
+
+
+def rings() -> dict[str, Tensor]:
+    """The molecules, each atom bound to the next: as many pairs as atoms in every molecule."""
+    edges = [torch.stack([torch.arange(size), torch.arange(size).roll(-1)]) for size in SIZES]
+    return molecules() | {"edge_index": torch.cat([edges[0], SIZES[0] + edges[1]], 1)}
+
+
 def molecules() -> dict[str, Tensor]:
     """Two molecules of four and five atoms."""
     generator = torch.Generator().manual_seed(0)
