@@ -15,9 +15,8 @@ from geonorm.match.probes import coupling, reach
 from geonorm.match.products import Products
 from geonorm.match.removed import Removed
 
-#: With more inputs (nodes times columns) probes are used. Where nothing falls into blocks, one function took on one core
-#: with the whole Jacobian and with probes: 0.3 s and 1.0 s at 600 inputs, 0.8 s and 1.4 s at 1000, 2.4 s and 2.2 s at
-#: 1500.
+#: With more inputs (nodes times columns) probes are used. Where nothing falls into blocks, one function took, with the
+#: whole Jacobian and with probes: 0.3 s and 1.0 s at 600 inputs, 0.8 s and 1.4 s at 1000, 2.4 s and 2.2 s at 1500.
 LARGE = 1500
 #: Up to so many inputs the whole Jacobian is taken where it falls into blocks of at most so many; its blocks are
 #: decomposed one by one.
