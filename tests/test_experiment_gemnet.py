@@ -161,31 +161,30 @@ def test_training_learns(coils):
 
 
 def test_a_stopped_series_continues_and_fits_factors_once(coils, tmp_path, monkeypatch):
-    options = {**QUICK, "epochs": 2, "normalizations": ("fitted", "batch", "no skip scaling")}
+    options = {**QUICK, "epochs": 2, "normalizations": ("batch", "no skip scaling")}
     whole = figure2_gemnet(coils, **options)
     fits = counted_fits(monkeypatch)
-    stopped = stop_after_first_epoch(monkeypatch, number_of_run=3)
+    stopped = stop_after_first_epoch(monkeypatch, number_of_run=2)
     with pytest.raises(RuntimeError, match="power cut"):
         figure2_gemnet(coils, out=tmp_path, **options)
     assert stopped
     assert (tmp_path / "runs/no_skip_scaling_seed0/last.ckpt").exists()
-    finished = [tmp_path / f"runs/{name}_seed0.csv" for name in ("fitted", "batch")]
-    touched = [path.stat().st_mtime_ns for path in finished]
+    finished = tmp_path / "runs/batch_seed0.csv"
+    touched = finished.stat().st_mtime_ns
     resumed = figure2_gemnet(coils, out=tmp_path, **options)
-    assert [path.stat().st_mtime_ns for path in finished] == touched
+    assert finished.stat().st_mtime_ns == touched
     assert comparable(resumed) == comparable(whole)
     assert comparable(read_records(tmp_path / "figure2-gemnet.csv")) == comparable(whole)
-    # Of the two runs with factors each once, on the whole training set, which makes one batch.
-    assert fits == [[24], [24]]
+    # Of the run with factors once, on the whole training set, which makes one batch.
+    assert fits == [[24]]
     facts = json.loads((tmp_path / "figure2-gemnet.json").read_text())
-    network = GemNet("small", "fitted", device="cpu", **TINY)
+    network = GemNet("small", "no skip scaling", device="cpu", **TINY)
     train, _ = coils.split(24, 8)
     factors = network.fit([(*train.batch(range(24))[:3], 24)])
-    assert facts["scale_factors"]["fitted_seed0"] == factors
-    assert [*facts["scale_factors"]] == ["fitted_seed0", "no_skip_scaling_seed0"]
+    assert facts["scale_factors"] == {"no_skip_scaling_seed0": factors}
     assert (facts["train"], facts["test"], facts["size"], facts["model"]) == (24, 8, "small", TINY)
     assert [*facts["element_energies"]] == ["H", "O"]
-    assert "--normalization fitted --normalization batch --normalization 'no skip scaling'" in facts["command"]
+    assert "--normalization batch --normalization 'no skip scaling'" in facts["command"]
     with pytest.raises(ValueError, match=r"other settings: batch_size 8 \(now 4\)"):
         figure2_gemnet(coils, out=tmp_path, **{**options, "batch_size": 4})
 
@@ -263,7 +262,7 @@ def test_bad_requests_are_refused_before_anything_is_written(coils, tmp_path, ch
 def test_the_command_trains_draws_and_can_be_repeated(coils, tmp_path):
     write_configurations(tmp_path / "springs.npz", coils)
     words = ["reproduce", "figure2-gemnet", "--data", str(tmp_path / "springs.npz"), "--epochs", "1", "--seed", "3"]
-    words += ["--normalization", "ones", "--normalization", "batch", "--train", "24", "--test", "8", "--raw-energies"]
+    words += ["--normalization", "batch", "--train", "24", "--test", "8", "--raw-energies"]
     words += [part for key, value in TINY.items() for part in ("--model", f"{key}={value}")]
     words += ["--batch-size", "8", "--no-progress"]
     result = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "out")])
@@ -271,7 +270,7 @@ def test_the_command_trains_draws_and_can_be_repeated(coils, tmp_path):
     assert "batch  seed 3" in result.output
     assert (tmp_path / "out/figure2-gemnet.png").read_bytes().startswith(b"\x89PNG")
     records = read_records(tmp_path / "out/figure2-gemnet.csv")
-    assert len(records) == 4
+    assert len(records) == 2
     facts = json.loads((tmp_path / "out/figure2-gemnet.json").read_text())
     assert facts["element_energies"] == {}
     again = [*shlex.split(facts["command"])[1:], "--no-progress", "--out", str(tmp_path / "again")]
