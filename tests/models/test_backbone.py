@@ -64,6 +64,10 @@ def test_forces_are_minus_the_slope_of_the_energy(normalization):
     ends = [network(**{**given, "pos": given["pos"] + sign * step * direction})[0].sum() for sign in (1, -1)]
     assert_close(-(forces * direction).sum(), (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-8)
     assert not forces.requires_grad
+    forces = network.train()(**given)[1]
+    pos = given["pos"].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(network.energy(given["z"], pos, given["batch"]).sum(), pos)
+    assert_close(forces, -slope)
 
 
 def test_a_loss_on_forces_has_the_right_slope_in_the_weights():
