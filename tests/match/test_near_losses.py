@@ -5,7 +5,12 @@ import torch
 from torch import Tensor, nn
 
 import geonorm as gn
-from geonorm.match.near import near_losses
+from geonorm.layers.fields import Fields
+from geonorm.match.first_order import first_order
+from geonorm.match.inputs import generic_features
+from geonorm.match.measurement import Measurement
+from geonorm.match.near import derivative_alike, near_losses
+from geonorm.match.removed import Removed
 
 F = nn.functional
 BATCH = torch.repeat_interleave(torch.arange(2), torch.tensor([4, 5]))
@@ -74,31 +79,36 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("eps", [1e-3, 1e-5, 1e-8, 1e-10, 1e-12])
+def removed_by(layer, eps: float, probes: bool = False, seed: int = 0) -> Removed:
+    def function(x: Tensor, batch: Tensor, _: int) -> Tensor:
+        return layer(x, batch, eps)
+
+    x = generic_features(Fields("8x0e"), (4, 5), seed)
+    at = Measurement(function, x, BATCH, "8x0e", "8x0e", seed)
+    return first_order(at, x, BATCH, probes=probes, seed=seed, irreps="8x0e")[1]
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5, 1e-8, 1e-12])
 @pytest.mark.parametrize(("layer", "number"), LOSSES, ids=lambda value: getattr(value, "__name__", ""))
 def test_all_that_eps_alone_keeps_is_counted_whatever_eps(layer, number: int, eps: float) -> None:
-    report = gn.check(lambda x, batch: layer(x, batch, eps), "8x0e")
-    assert not report.matched
-    removed = report.states[0].removed
+    removed = removed_by(layer, eps)
     assert removed.unnamed + len(removed.near) == number
     if eps == 1e-5:
+        report = gn.check(lambda x, batch: layer(x, batch, eps), "8x0e")
+        assert not report.matched
         assert report.added[NAME] == number
         assert f"{NAME}: {number} directions, singular values up to {removed.near[0]:.0e}" in str(report)
         assert report.to_dict()["states"][0]["near"] == list(removed.near)
 
 
-def near(layer, eps: float, probes: bool = False, seed: int = 0) -> tuple[float, ...]:
-    return gn.check(lambda x, batch: layer(x, batch, eps), 8, probes=probes, seed=seed).states[0].removed.near
-
-
 def test_the_singular_values_are_those_that_eps_leaves() -> None:
-    one, ten = (torch.tensor(near(beside_a_constant, eps)) for eps in (1e-6, 1e-5))
+    one, ten = (torch.tensor(removed_by(beside_a_constant, eps).near) for eps in (1e-6, 1e-5))
     torch.testing.assert_close(ten / one, torch.full((2,), 10.0), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("layer", [beside_a_constant, mixed_batch, outside_of_the_root], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("layer", [beside_a_constant, outside_of_the_root], ids=lambda f: f.__name__)
 def test_probes_find_them_too(layer) -> None:
-    assert {len(near(layer, 1e-5, True, seed)) for seed in range(3)} == {dict(LOSSES)[layer]}
+    assert {len(removed_by(layer, 1e-5, True, seed).near) for seed in range(2)} == {dict(LOSSES)[layer]}
 
 
 ACTIVATIONS = [torch.tanh, torch.relu, F.gelu, F.softsign, torch.atan, torch.sin, F.softplus]
@@ -130,7 +140,7 @@ def spectrum_of(function, known: int, x: Tensor):
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda f: f.__name__)
 def test_small_singular_values_of_networks_are_no_losses(activation) -> None:
     small = 0
-    for seed in range(50):
+    for seed in range(24):
         x = torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         spectrum = spectrum_of(network(activation, seed), 0, x)
         values = spectrum(1.0)
@@ -138,7 +148,7 @@ def test_small_singular_values_of_networks_are_no_losses(activation) -> None:
         spectrum = spectrum_of(network(activation, seed), exact, x)
         small += bool(values[exact] <= 3e-2 * values[-1])
         assert near_losses(values[exact:], values[-1].item(), spectrum) == (), seed
-    assert small > 25  # the question was asked
+    assert small > 12  # the question was asked
 
 
 def test_a_linear_map_of_any_spectrum_loses_nothing() -> None:
@@ -150,6 +160,20 @@ def test_a_linear_map_of_any_spectrum_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("probes", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_linear_layer_of_random_weights_is_no_loss(seed: int, probes: bool) -> None:
     assert gn.check(lambda x: x @ matrix(seed), 8, probes=probes).states[0].removed.near == ()
+
+
+def test_one_row_of_every_block_at_a_time_gives_the_jacobian_or_else_it_is_taken_as_a_whole() -> None:
+    x = generic_features(Fields("16x0e"), (4, 5))
+
+    def channels(x: Tensor) -> Tensor:  # blocks of nine; far from zero, each channel feels the next one, too
+        u = x - x.mean(0)
+        far = torch.relu(x.abs() - 5).sum() * x.roll(1, 1)
+        return u / (u.square().mean(0) + 1e-5).sqrt() + far
+
+    matrix = torch.func.jacrev(channels)(x).reshape(144, 144)
+    for factor in (2.0 / x.abs().max().item(), 8.0):
+        whole = torch.func.jacrev(channels)(factor * x).reshape(144, 144)
+        torch.testing.assert_close(derivative_alike(channels, factor * x, matrix), whole)

@@ -5,61 +5,105 @@ import time
 import pytest
 import torch
 from match.broken import BROKEN, RIGHT
-from torch import Tensor
+from torch import Tensor, nn
 
 import geonorm as gn
 from geonorm.match.families import families
+from geonorm.match.first_order import first_order
 from geonorm.match.frozen import frozen
 from geonorm.match.inputs import batch_of, generic_features
 from geonorm.match.jacobian import derivative
+from geonorm.match.measurement import Measurement
 from geonorm.match.named import named
 from geonorm.match.pooled import Pooled, Span
-from geonorm.match.probes import coupling, largest_singular_value, lost_in, norm_on, search, sketch
+from geonorm.match.probes import coupling, largest_singular_value, lost_in, norm_on, reach, search, sketch
 from geonorm.match.products import Products
 from geonorm.match.rows import layer_of
+from geonorm.match.state import states
 from geonorm.table import TABLE1
 
 BATCH = batch_of((4, 5))
 
 
-def verdict(report: gn.match.MatchReport) -> tuple:
-    return report.matched, set(report.broken), report.added, report.couples, report.confuses, report.level
+def measured(layer, inputs: str, function: str) -> Measurement:
+    """One function of a layer at its input."""
+
+    def draw(seed: int) -> tuple[Tensor, Tensor, int]:
+        return generic_features(gn.layers.fields.Fields(inputs), (4, 5), seed), BATCH, 2
+
+    return Measurement(states(layer, draw)[function], draw(0)[0], BATCH, inputs, inputs, 0)
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *RIGHT])
+def both(layer, inputs: str, function: str) -> list[tuple]:
+    """What the whole Jacobian of one function of a layer tells, and what probes do: coupling, names, numbers."""
+    at, found = measured(layer, inputs, function), []
+    for probes in (False, True):
+        influence, removed = first_order(at, at.x, BATCH, probes=probes, seed=0, irreps=inputs)
+        assert removed.probes == (16 if probes else 0)
+        counted = (removed.added, removed.unnamed, removed.flips, removed.columns, removed.dimension)
+        found.append((influence > 1e-10, *counted, set(removed.approximate)))
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in (*BROKEN, *RIGHT) if name not in ("nan", "zero map", "constant")])
 def test_probes_and_the_whole_jacobian_agree_on_broken_layers_and_right_ones(name: str) -> None:
     layer, inputs = (BROKEN.get(name) or RIGHT[name])[:2]
-    whole, probed = (gn.check(layer, inputs, probes=probes) for probes in (False, True))
-    assert verdict(probed) == verdict(whole)
+    whole, probed = both(layer, inputs, "training" if isinstance(layer, nn.Module) else "function")
+    assert probed == whole
+
+
+# Vector Neuron and DiffGroupNorm are among the broken ones.
+ROWS = [row for row in TABLE1.values() if row.name not in ("Vector Neuron", "DiffGroupNorm")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_probes_and_the_whole_jacobian_agree_on_the_table(row) -> None:
+    layer, inputs, _ = layer_of(row, "vectors" if layer_of(row, "scalars") is None else "scalars")
+    whole, probed = both(layer, inputs, "training")
+    assert probed == whole
+
+
+def test_a_check_by_probes_gives_the_verdict_of_the_whole_jacobian_in_every_state() -> None:
+    whole, probed = (gn.check(gn.BatchNorm(3), 3, probes=probes) for probes in (False, True))
+    of = [(each.matched, set(each.broken), each.added, each.couples, each.level) for each in (whole, probed)]
+    assert of[0] == of[1]
     sizes = [[state.removed.dimension for state in report.states] for report in (whole, probed)]
     assert sizes[0] == sizes[1]
+    assert len(sizes[0]) == 4
 
 
-@pytest.mark.parametrize("row", TABLE1.values(), ids=lambda row: row.name)
-def test_probes_and_the_whole_jacobian_agree_on_the_table(row) -> None:
-    on = "vectors" if layer_of(row, "scalars") is None else "scalars"
-    layer, inputs, outputs = layer_of(row, on)
-    whole, probed = (gn.check(layer, inputs, outputs, probes=probes) for probes in (False, True))
-    assert verdict(probed) == verdict(whole)
-
-
-@pytest.mark.parametrize("name", ["batch mean of vectors subtracted", "LayerNorm over [channels, 3]", "unit vectors"])
+@pytest.mark.parametrize("name", ["batch mean of vectors subtracted", "unit vectors"])
 def test_the_verdict_of_probes_does_not_depend_on_the_seed(name: str) -> None:
     layer, inputs, broken, added, level = BROKEN[name]
-    for seed in range(20):
+    for seed in range(3):
         report = gn.check(layer, inputs, probes=True, seed=seed)
         assert (set(report.broken), set(report.added), report.level) == (broken, added, level), seed
 
 
 def test_many_channels_are_probed_in_seconds_and_the_report_says_so() -> None:
     start = time.process_time()
-    report = gn.check(gn.InstanceNorm(256), "256x0e")
+    layer = frozen(gn.InstanceNorm(256))
+    report = gn.check(lambda x, batch: layer(x, batch), "256x0e")
     assert time.process_time() - start < 8  # a second where nothing else runs; the whole Jacobian takes ten times that
     assert report.added == {"shift per (sample, channel)": 512, "scale per (sample, channel)": 512}
     assert not report.couples
     assert "with 16 random probes instead of the whole Jacobian" in str(report)
     assert report.to_dict()["states"][0]["probes"] == 16
     assert "probes" not in str(gn.check(gn.InstanceNorm(8), "8x0e"))
+
+
+def test_a_large_jacobian_of_small_blocks_is_taken_as_a_whole() -> None:
+    at = measured(gn.VectorNeuronNorm(64), "64x1o", "training")  # 1728 inputs, in blocks of 27
+    start = time.process_time()
+    _, removed = first_order(at, at.x, BATCH, probes=None, seed=0, irreps="64x1o")
+    assert time.process_time() - start < 3  # a third of a second where nothing else runs; twenty with probes
+    assert removed.added == {"scale per field": 64, "shift of lengths per field": 64}
+    assert removed.probes == 0
+
+
+def test_reach_is_the_number_of_inputs_that_an_output_depends_on() -> None:
+    assert reach(Products(function, X)) == 9  # a channel of all nodes
+    assert reach(Products(lambda x: x * x.sum(), X)) == 72
 
 
 def low_rank(lost: int):
@@ -73,7 +117,7 @@ def low_rank(lost: int):
 
 @pytest.mark.parametrize("lost", [0, 1, 7, 15])
 def test_fewer_unnamed_directions_than_probes_are_counted(lost: int) -> None:
-    for seed in range(8):
+    for seed in range(4):
         removed = gn.check(low_rank(lost), 8, probes=True, seed=seed).states[0].removed
         assert (removed.unnamed, removed.about, removed.settled) == (lost, None, True)
 
@@ -151,8 +195,8 @@ def test_products_are_those_of_the_matrix_in_every_way(of, way: str) -> None:
 def test_coupling_by_probes_is_that_of_the_matrix_and_zero_for_independent_samples() -> None:
     square = derivative(function, X).reshape(9, 8, 9, 8).square().sum((1, 3))
     exact = (square[BATCH[:, None] != BATCH[None]].sum() / square.sum()).item()
-    found = torch.tensor([coupling(Products(function, X), BATCH, BATCH, seed) ** 2 for seed in range(30)])
-    assert abs(found.mean() - exact) < 4 * found.std() / 30**0.5
+    found = torch.tensor([coupling(Products(function, X), BATCH, BATCH, seed) ** 2 for seed in range(12)])
+    assert abs(found.mean() - exact) < 4 * found.std() / 12**0.5
     layer = frozen(gn.InstanceNorm(8))
     assert coupling(Products(lambda x: layer(x, BATCH, 2), X), BATCH, BATCH) == 0
 
@@ -179,7 +223,7 @@ def test_a_span_of_families_is_that_of_their_matrices(irreps: str, groups: int |
     pooled = {name: family for _, _, name, family in named(x, BATCH, irreps, groups)}
     names, z = list(dense), torch.randn(2, 72, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
+    for _ in range(8):
         some = [names[n] for n in torch.randperm(len(names), generator=generator)[:4]]
         span = Span(72)
         new = [span.add(pooled[name]) for name in some]
