@@ -153,3 +153,39 @@ def test_every_place_has_values_of_pairs(name):
     assert values.isfinite().all()
     assert not [key for key, value in network.named_parameters() if value.requires_grad and value.grad is None]
     assert network.eval()(**given, pair_index=pairs).isfinite().all()
+
+
+def test_layers_are_given_what_the_network_says():
+    given, s, v = molecules(SIZES), torch.randn(15, 6).double(), torch.randn(15, 6, 3).double()
+    old = torch.randn(15, 6).double(), torch.randn(15, 6, 3).double()
+
+    def place(name: str) -> tuple[Tensor, Tensor]:
+        network = build(name)
+        block = network.blocks[0]
+        return (block.after or block.sums)(s, v, network.graph(**given).known, old)
+
+    # One tensor of each scalar and vector: three times the scalar's square, and two times that of the vector.
+    new_s, new_v = place("TensorNorm")
+    divisor = 1 + 3 * s.square() + 2 * v.square().sum(2)
+    assert_close(new_s, s / divisor)
+    assert_close(new_v, v / divisor[:, :, None])
+    # One divisor for scalars and vectors together, and one length for the message of both.
+    new_s, new_v = place("RMSNorm")
+    columns = torch.cat([s, v.flatten(1)], 1)
+    assert_close(new_s, s * columns.square().mean(1, keepdim=True).rsqrt(), rtol=1e-4, atol=1e-4)
+    assert_close(torch.cat([new_s, new_v.flatten(1)], 1).square().mean(1), torch.ones(15).double(), rtol=1e-4, atol=0)
+    new_s, new_v = place("MessageNorm")
+    lengths = [torch.cat([a, b.flatten(1)], 1).norm(dim=1) for a, b in ((new_s, new_v), old)]
+    assert_close(*lengths)
+    # Scalars and naive columns apart; vectors alone; neighbours as there are, and none at the lone atom.
+    new_s, new_v = place("LayerNorm per node")
+    assert_close(new_s.mean(1), torch.zeros(15).double(), rtol=0, atol=1e-9)
+    assert_close(new_v.mean((1, 2)), torch.zeros(15).double(), rtol=0, atol=1e-9)
+    new_s, new_v = place("Vector Field")
+    assert torch.equal(new_s, s)
+    assert_close(new_v, v * v.square().mean((0, 2)).rsqrt()[:, None], rtol=1e-4, atol=1e-4)
+    new_s, new_v = place("SchNet")
+    near = (torch.cdist(given["pos"], given["pos"]) < 5) & (given["batch"][:, None] == given["batch"])
+    count = near.sum(1).sub(1).clamp(min=1)
+    assert_close(new_s, s / count[:, None])
+    assert_close(new_v, v / count[:, None, None])
