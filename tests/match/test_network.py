@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch_geometric.nn import SchNet
 
 import geonorm as gn
+from geonorm.data import load_uracil
 from geonorm.match.graphs import Graphs
 from geonorm.match.network import check_network
 from geonorm.match.tasks import FORCES, POINT_CLOUD_CLASS, SET_REGRESSION, Task
+from geonorm.models.allegro import Allegro, Statistics, collate
 
 
 @pytest.mark.parametrize(
@@ -417,3 +419,12 @@ def test_one_hook_serves_all_submodules() -> None:
     check_network(Watched(nn.Identity()), molecules())
     assert len(hooks) == 1
     assert not hooks.pop().__annotations__
+
+
+def test_allegro_of_float32_is_measured_in_float64() -> None:
+    pytest.importorskip("allegro")
+    frames, _ = load_uracil().split(train=2, test=2)
+    network = Allegro(frames.z, Statistics.of(frames), l_max=1, num_layers=1, num_scalars=8, num_tensors=2)
+    report = check_network(network, collate(network.graphs(frames)), FORCES, outputs={"output 1": "1o"})
+    assert report.matched, str(report)
+    assert max(report.errors["training after updates"].values()) < 1e-12
