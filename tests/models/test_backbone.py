@@ -240,7 +240,6 @@ def test_a_step_of_training_on_energies_and_forces_lowers_the_loss():
     [
         ("EquivariantLayerNorm", []),
         ("BatchNorm", ["inversion", "rotation", "sample independence"]),
-        ("EquivariantBatchNorm", ["sample independence"]),
     ],
 )
 def test_the_checker_finds_what_a_row_breaks_and_where(name, broken):

@@ -1,5 +1,7 @@
 """Every row of both tables in its place in one network: it trains, and the network is what the row declares."""
 
+from functools import cache
+
 import pytest
 import torch
 from models.small_molecules import molecules
@@ -44,11 +46,19 @@ def targets(given: dict[str, Tensor], number: int) -> dict[str, Tensor]:
 def build(name: str, **options) -> Backbone:
     """A small network with its constants fitted."""
     network = Backbone(name, **{**SMALL, **options})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sizes = (5, 1, 2, 7, 3, 4, 6)
-        network.fit([targets(molecules(sizes, seed=seed), len(sizes)) for seed in (1, 2)])
+    if network.to_fit or name == "ScaleFactor":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            sizes = (5, 1, 2, 7, 3, 4, 6)
+            network.fit([targets(molecules(sizes, seed=seed), len(sizes)) for seed in (1, 2)])
     return network
+
+
+@cache
+def plain_energies() -> Tensor:
+    """The energies of the network that normalizes nothing."""
+    given = molecules(SIZES)
+    return Backbone(**SMALL).energy(given["z"], given["pos"], given["batch"]).detach()
 
 
 def turned(given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -93,7 +103,7 @@ def test_every_row_trains_on_forces_in_both_modes(name):
     assert torch.equal(energies, twins[0])
     assert torch.equal(forces, twins[1])
     # A gain and a direction of the same weight are that weight; everything else changes what the network computes.
-    assert torch.allclose(energies, Backbone(**SMALL)(**inputs)[0], rtol=1e-9) == (name == "WeightNorm")
+    assert torch.allclose(energies, plain_energies(), rtol=1e-9) == (name == "WeightNorm")
     loss = (energies - given["energy"]).square().mean() + (forces - given["forces"]).square().mean()
     loss.backward()
     optimizer = torch.optim.SGD(network.parameters(), 1e-6)
