@@ -122,6 +122,16 @@ def test_fewer_unnamed_directions_than_probes_are_counted(lost: int) -> None:
         assert (removed.unnamed, removed.about, removed.settled) == (lost, None, True)
 
 
+def test_a_search_stays_outside_of_what_is_known_though_it_is_felt() -> None:
+    products = Products(low_rank(15), X)
+    known = Span(72)
+    assert known.add(Pooled.of(torch.arange(72) % 8, torch.ones(72, dtype=torch.float64))) == 8
+    largest = largest_singular_value(products, sketch(products))
+    found = search(products, known, largest, exact=1e-9, small=1e-9)
+    assert len(found.basis) == 15 - 8  # those of the lost directions that are orthogonal to eight others
+    torch.testing.assert_close(known.without(found.basis), found.basis)
+
+
 def test_of_more_there_is_a_bound_and_an_estimate_without_bias() -> None:
     reports = [gn.check(low_rank(40), 8, probes=True, seed=seed) for seed in range(10)]
     removed = [report.states[0].removed for report in reports]
