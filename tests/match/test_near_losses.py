@@ -177,3 +177,15 @@ def test_one_row_of_every_block_at_a_time_gives_the_jacobian_or_else_it_is_taken
     for factor in (2.0 / x.abs().max().item(), 8.0):
         whole = torch.func.jacrev(channels)(factor * x).reshape(144, 144)
         torch.testing.assert_close(derivative_alike(channels, factor * x, matrix), whole)
+
+
+@pytest.mark.parametrize(("eps", "expected"), [(0.01, (0.01,)), (0.5, ())])
+def test_what_a_large_eps_keeps_is_kept_although_it_fades_like_a_loss(eps: float, expected: tuple) -> None:
+    """At the input as it is, the direction has the size ε beside those kept; a small value that is kept is no loss."""
+
+    def spectrum(c: float) -> Tensor:
+        kept = torch.tensor([0.02, 1.0, 1.0, 1.0], dtype=torch.float64) / c
+        return torch.cat([torch.tensor([eps / c**3], dtype=torch.float64), kept])
+
+    found = near_losses(spectrum(1.0).sort().values, 1.0, spectrum)
+    assert found == pytest.approx(expected)
