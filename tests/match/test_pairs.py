@@ -8,7 +8,7 @@ import geonorm as gn
 from geonorm.layers.fields import Fields
 from geonorm.match.frozen import frozen
 from geonorm.match.inputs import batch_of, generic_features
-from geonorm.match.pairs import partner
+from geonorm.match.pairs import _of_a_node, partner
 from geonorm.match.rows import layer_of
 
 SIZES = (4, 5)
@@ -85,6 +85,9 @@ def test_an_activation_with_a_minimum_is_told_apart_from_one_without() -> None:
 def test_vectors_with_more_columns_than_are_sought_at_once_are_sought_by_field() -> None:
     words, _ = found(gn.VectorNeuronNorm(32), "32x1o")
     assert words == "reversal and change of length of vectors of one node"
+    fields, types = torch.arange(40).repeat_interleave(3), torch.tensor([0, 1]).repeat_interleave(60)
+    assert [places.tolist() for places in _of_a_node(fields, types)] == [[0, 1, 2], [60, 61, 62]]
+    assert [len(places) for places in _of_a_node(fields[:30], types[:30])] == [30]
 
 
 def test_a_task_that_does_not_mind_one_node_is_not_asked() -> None:
@@ -92,3 +95,21 @@ def test_a_task_that_does_not_mind_one_node_is_not_asked() -> None:
     assert gn.check(layer, irreps).confuses
     indifferent = gn.tasks.Task("directions", respects=["rotation"], irrelevant=["scale per (node, channel)"])
     assert not gn.check(layer, irreps, task=indifferent).confuses
+
+
+def inner_products(x, batch):
+    """Of every node with all nodes of its sample, all channels with all: what is left of a sample that may turn."""
+    v = x.unflatten(1, (-1, 3)).unflatten(0, (int(batch.max()) + 1, -1))
+    return torch.einsum("bicm,bjdm->bicjd", v, v).flatten(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize(("task", "confuses"), [(gn.tasks.ENERGY, False), (gn.tasks.FORCES, True)])
+def test_a_turned_sample_is_another_one_only_where_it_matters(task, confuses: bool) -> None:
+    report = gn.check(inner_products, "2x1o", "16x0e", sizes=(4, 4), task=task)
+    assert report.confuses is confuses
+
+
+def test_a_moved_sample_is_another_one_only_where_it_matters() -> None:
+    layer = gn.MeanSubtractionNorm("1x1o")
+    assert not gn.check(layer, "1x1o", task=gn.tasks.FORCES, coordinates=True).confuses
+    assert gn.check(layer, "1x1o", task=gn.tasks.FORCES).confuses
