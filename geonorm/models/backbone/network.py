@@ -16,6 +16,7 @@ from geonorm.models.backbone.constants import fit_constants
 from geonorm.models.backbone.places import Called
 from geonorm.models.backbone.readouts import AtomReadout, PairReadout
 from geonorm.models.backbone.rows import arguments, built, named_row, normalize_blocks, takes
+from geonorm.models.forces import with_forces
 
 
 class Backbone(nn.Module):
@@ -151,16 +152,12 @@ class Backbone(nn.Module):
                 types = graph.known["types"][pair_index].flatten()
                 y = self.per_type((y / 2).repeat(2, 1), {"types": types}).view(2, -1).sum(0)
             return y.reshape(-1).to(s.dtype)
-        if torch.is_inference_mode_enabled():
-            # Forces are derivatives, which that mode forbids even of tensors made in it.
-            with torch.inference_mode(False), torch.no_grad():
-                return self(z.clone(), pos.clone(), None if batch is None else batch.clone(), batch_size)
-        differentiable = self.training and torch.is_grad_enabled()
-        with torch.enable_grad():
-            place = pos if pos.requires_grad else pos.detach().requires_grad_()
-            energy = self.energy(z, place, batch, batch_size)
-            (slope,) = torch.autograd.grad(energy.sum(), place, create_graph=differentiable)
-        return (energy, -slope) if differentiable else (energy.detach(), -slope.detach())
+        given = (z,) if batch is None else (z, batch)
+
+        def energies(pos: Tensor, z: Tensor, batch: Tensor | None = None) -> Tensor:
+            return self.energy(z, pos, batch, batch_size)
+
+        return with_forces(energies, pos, *given, training=self.training)
 
     def energy(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from geonorm.axes import Segments
 from geonorm.layers.modern.scale_factor import fit_scale_factors
 from geonorm.models.allegro import default_device
+from geonorm.models.forces import with_forces
 from geonorm.models.gemnet.basis import RadialBasis, SphericalBesselBasis, legendre
 from geonorm.models.gemnet.blocks import Geometry, InteractionBlock, OutputBlock
 from geonorm.models.gemnet.graph import build_edges, build_triplets
@@ -113,20 +114,15 @@ class GemNet(nn.Module):
         Returns:
             Energies ``[molecules]`` and forces ``[atoms, 3]``, in the units in which they were trained.
         """
-        if torch.is_inference_mode_enabled():
-            # Forces are derivatives, which that mode forbids even of tensors made in it.
-            with torch.inference_mode(False), torch.no_grad():
-                return self(z.clone(), pos.clone(), None if batch is None else batch.clone(), batch_size)
-        differentiable = self.training and torch.is_grad_enabled()
         if self.forces == "direct":
             energy, forces = self._predict(z, pos, batch, batch_size)
-        else:
-            with torch.enable_grad():
-                place = pos if pos.requires_grad else pos.detach().requires_grad_()
-                energy, _ = self._predict(z, place, batch, batch_size)
-                (slope,) = torch.autograd.grad(energy.sum(), place, create_graph=differentiable)
-            forces = -slope
-        return (energy, forces) if differentiable else (energy.detach(), forces.detach())
+            return (energy, forces) if self.training else (energy.detach(), forces.detach())
+        given = (z,) if batch is None else (z, batch)
+
+        def energies(pos: Tensor, z: Tensor, batch: Tensor | None = None) -> Tensor:
+            return self.energy(z, pos, batch, batch_size)
+
+        return with_forces(energies, pos, *given, training=self.training)
 
     def energy(
         self,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from geonorm.models.forces import with_forces
 from geonorm.models.schnet.initialization import xavier
 from geonorm.models.schnet.interaction import GaussianBasis, Interaction, ShiftedSoftplus, known_to_layers
 from geonorm.models.schnet.pairs import Pairs
@@ -102,7 +103,7 @@ class SchNet(nn.Module):
     ) -> Float[Tensor, " samples"] | tuple[Float[Tensor, " samples"], Float[Tensor, "nodes 3"]]:
         """Return the energies of a batch of molecules, and the forces if they were asked for.
 
-        With forces, the energies are differentiable along the weights in training mode only; in evaluation mode both
+        With forces, both can be differentiated in training mode only, unless gradients are switched off; otherwise they
         are detached. Forces come from the sum of all energies: where a normalization couples molecules, the force on an
         atom holds the response of the others too.
 
@@ -121,11 +122,11 @@ class SchNet(nn.Module):
             batch_size = int(batch.max()) + 1 if len(batch) else 0
         if self.forces is None:
             return self._energies(z, pos, batch, batch_size)
-        with torch.enable_grad():
-            pos = pos if pos.requires_grad else pos.detach().clone().requires_grad_()
-            energies = self._energies(z, pos, batch, batch_size)
-            (slope,) = torch.autograd.grad(energies.sum(), pos, create_graph=self.training)
-        return (energies, -slope) if self.training else (energies.detach(), -slope)
+
+        def energies(pos: Tensor, z: Tensor, batch: Tensor) -> Tensor:
+            return self._energies(z, pos, batch, batch_size)
+
+        return with_forces(energies, pos, z, batch, training=self.training)
 
     def _energies(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Float[Tensor, " samples"]:
         h = self.embedding(z)
