@@ -12,7 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from geonorm.data.files import DataFileError
-from geonorm.data.frames import ENERGY_IN_EV, LENGTH_IN_ANGSTROM, SYMBOLS
+from geonorm.data.frames import ENERGY_IN_EV, LENGTH_IN_ANGSTROM, SYMBOLS, in_units
 
 Index = (
     int
@@ -153,20 +153,7 @@ class Configurations:
         Raises:
             DataFileError: If a unit is unknown.
         """
-        energy_unit, length_unit = energy_unit or self.energy_unit, length_unit or self.length_unit
-        for unit, table in ((energy_unit, ENERGY_IN_EV), (length_unit, LENGTH_IN_ANGSTROM)):
-            if unit not in table:
-                raise DataFileError(f"unknown unit {unit!r}, expected one of {', '.join(table)}.")
-        energy = ENERGY_IN_EV[self.energy_unit] / ENERGY_IN_EV[energy_unit]
-        length = LENGTH_IN_ANGSTROM[self.length_unit] / LENGTH_IN_ANGSTROM[length_unit]
-        return replace(
-            self,
-            positions=self.positions * length,
-            energies=self.energies * energy,
-            forces=self.forces * (energy / length),
-            energy_unit=energy_unit,
-            length_unit=length_unit,
-        )
+        return in_units(self, energy_unit, length_unit)
 
     def split(self, train: int, test: int, seed: int = 0) -> tuple[Configurations, Configurations]:
         """Draw two sets that share no configuration and, where trajectories are known, no trajectory.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -17,6 +18,36 @@ ENERGY_IN_EV = {"eV": 1.0, "meV": 1e-3, "kcal/mol": 4184 / 96485.33212331, "hart
 LENGTH_IN_ANGSTROM = {"Ang": 1.0, "nm": 10.0, "bohr": 0.529177210903}
 #: Chemical symbols of the elements that the sets of this package hold.
 SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 15: "P", 16: "S", 17: "Cl"}
+
+
+def in_units(labelled: Any, energy_unit: str | None, length_unit: str | None) -> Any:
+    """Return geometries with energies and forces in other units.
+
+    Args:
+        labelled: A data class with ``positions``, ``energies``, ``forces`` and their units.
+        energy_unit: One of :data:`ENERGY_IN_EV`; None keeps the unit.
+        length_unit: One of :data:`LENGTH_IN_ANGSTROM`; None keeps the unit.
+
+    Returns:
+        A new one; forces are converted with both units.
+
+    Raises:
+        DataFileError: If a unit is unknown.
+    """
+    energy_unit, length_unit = energy_unit or labelled.energy_unit, length_unit or labelled.length_unit
+    for unit, table in ((energy_unit, ENERGY_IN_EV), (length_unit, LENGTH_IN_ANGSTROM)):
+        if unit not in table:
+            raise DataFileError(f"unknown unit {unit!r}, expected one of {', '.join(table)}.")
+    energy = ENERGY_IN_EV[labelled.energy_unit] / ENERGY_IN_EV[energy_unit]
+    length = LENGTH_IN_ANGSTROM[labelled.length_unit] / LENGTH_IN_ANGSTROM[length_unit]
+    return replace(
+        labelled,
+        positions=labelled.positions * length,
+        energies=labelled.energies * energy,
+        forces=labelled.forces * (energy / length),
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+    )
 
 
 @dataclass(frozen=True)
@@ -104,20 +135,7 @@ class Frames:
         Raises:
             DataFileError: If a unit is unknown.
         """
-        energy_unit, length_unit = energy_unit or self.energy_unit, length_unit or self.length_unit
-        for unit, table in ((energy_unit, ENERGY_IN_EV), (length_unit, LENGTH_IN_ANGSTROM)):
-            if unit not in table:
-                raise DataFileError(f"unknown unit {unit!r}, expected one of {', '.join(table)}.")
-        energy = ENERGY_IN_EV[self.energy_unit] / ENERGY_IN_EV[energy_unit]
-        length = LENGTH_IN_ANGSTROM[self.length_unit] / LENGTH_IN_ANGSTROM[length_unit]
-        return replace(
-            self,
-            positions=self.positions * length,
-            energies=self.energies * energy,
-            forces=self.forces * (energy / length),
-            energy_unit=energy_unit,
-            length_unit=length_unit,
-        )
+        return in_units(self, energy_unit, length_unit)
 
     def split(self, train: int, test: int, seed: int = 0) -> tuple[Frames, Frames]:
         """Draw two sets of frames without a common one.
