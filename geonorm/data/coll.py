@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geonorm.data.collisions import load_collisions
 from geonorm.data.configurations import Configurations
-from geonorm.data.files import DataFileError, set_aside
+from geonorm.data.files import DataFileError, set_aside, transferred
 from geonorm.data.layout import read_configurations
 
 #: Where the publisher keeps version 1.2.
@@ -95,15 +95,13 @@ def download_coll(
     folder.mkdir(parents=True, exist_ok=True)
     address = url or COLL_URL.format(part=part)
     transfer = folder / f"{path.name}.part"
-    try:
-        pooch.HTTPDownloader(progressbar=progress)(address, str(transfer), None)
-    except Exception as error:
-        transfer.unlink(missing_ok=True)
-        raise DataFileError(
-            f"{address}: the transfer failed ({error}); nothing was kept. Try again, or fetch the file with another "
-            "computer and put it into the folder that GEONORM_DATA names. Without a network there is the set that the "
-            "package ships: load_configurations('collisions')."
-        ) from error
+    transferred(
+        address,
+        transfer,
+        progress,
+        "or fetch the file with another computer and put it into the folder that GEONORM_DATA names. Without a network "
+        "there is the set that the package ships: load_configurations('collisions').",
+    )
     try:
         _check_blob(transfer, blob, "The transfer was damaged or the file was replaced; try again.")
     except DataFileError as error:

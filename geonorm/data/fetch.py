@@ -7,7 +7,7 @@ import tarfile
 import warnings
 from pathlib import Path
 
-from geonorm.data.files import DataFileError, check_sha256, set_aside, sha256
+from geonorm.data.files import DataFileError, check_sha256, set_aside, sha256, transferred
 from geonorm.data.frames import Frames
 from geonorm.data.md17 import check_molecule_name, read_md17
 from geonorm.data.uracil import load_uracil
@@ -91,14 +91,9 @@ def download_md17(
     address = url or (RMD17_URL if revised else MD17_URL.format(name=molecule))
     part = folder / f"{path.name}.part"
     transfer = folder / "rmd17.tar.bz2.part" if revised else part
-    try:
-        pooch.HTTPDownloader(progressbar=progress)(address, str(transfer), None)
-    except Exception as error:
-        transfer.unlink(missing_ok=True)
-        raise DataFileError(
-            f"{address}: the transfer failed ({error}); nothing was kept. Try again, or fetch the file yourself and "
-            "name its folder: load_md17(molecule, folder=...)."
-        ) from error
+    transferred(
+        address, transfer, progress, "or fetch the file yourself and name its folder: load_md17(molecule, folder=...)."
+    )
     checksum = checksum or (RMD17_SHA256 if revised else None)
     try:
         if checksum:

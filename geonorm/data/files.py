@@ -1,4 +1,4 @@
-"""Read and write ``.npz`` files so that a bad file is named and a broken write leaves nothing behind."""
+"""Read, write and fetch files so that a bad one is named and a broken write or transfer leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -46,6 +46,29 @@ def check_sha256(path: str | Path, expected: str, way_out: str) -> None:
     found = sha256(path)
     if not expected or not found.startswith(expected.lower()):
         raise DataFileError(f"{path}: SHA-256 is {found}, expected {expected or 'one on record'}. {way_out}")
+
+
+def transferred(address: str, path: Path, progress: bool, way_out: str) -> None:
+    """Fetch a file from the network and keep nothing of a transfer that breaks off.
+
+    Args:
+        address: Where it lies.
+        path: Where to write it.
+        progress: Show a progress bar.
+        way_out: What the reader can do instead; ends the message.
+
+    Raises:
+        DataFileError: If the transfer fails.
+    """
+    import pooch
+
+    try:
+        pooch.HTTPDownloader(progressbar=progress)(address, str(path), None)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise DataFileError(
+            f"{address}: the transfer failed ({error}); nothing was kept. Try again, {way_out}"
+        ) from error
 
 
 def set_aside(path: str | Path) -> Path:
