@@ -3,6 +3,7 @@
     python notebooks/execute.py            every chapter, and every page of the book that computes
     python notebooks/execute.py 07 errata  some of them
     python notebooks/execute.py --check    execute nothing; say where a notebook differs from its text
+    python notebooks/execute.py --prose 07 execute nothing; take over new prose around code cells that are as they were
     python notebooks/execute.py --format   execute nothing; put the code cells of the texts into the house style
 
 A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is notebooks/NN_name.ipynb. A page's text is
@@ -21,7 +22,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from hygiene import clean, convert, differences, notebook_path, problems, put_in_style, serialized
+from hygiene import (
+    clean,
+    convert,
+    differences,
+    notebook_path,
+    problems,
+    put_in_style,
+    serialized,
+    with_outputs_of_before,
+)
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -120,9 +130,13 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
             raise Refused(f"{text.stem}:\n{error}") from None
     seconds = time.perf_counter() - start
     clean(notebook)
-    found = problems(notebook)
-    if memory > MAX_MEMORY_MB:
-        found.append(f"peak memory {memory:.0f} MB, at most {MAX_MEMORY_MB} MB")
+    heavy = [f"peak memory {memory:.0f} MB, at most {MAX_MEMORY_MB} MB"] if memory > MAX_MEMORY_MB else []
+    return Record(text.stem, seconds, memory, _write(text, notebook, heavy))
+
+
+def _write(text: Path, notebook: NotebookNode, found: list[str]) -> int:
+    """Write the notebook of a text unless something speaks against it, and return its size in bytes."""
+    path, found = notebook_path(text), problems(notebook) + found
     if found:
         raise Refused(f"{text.stem}:\n" + "\n".join(f"  {reason}" for reason in found))
     content = serialized(notebook)
@@ -130,7 +144,21 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
     unfinished = path.with_suffix(".ipynb.part")
     unfinished.write_text(content, encoding="utf-8")
     os.replace(unfinished, path)
-    return Record(text.stem, seconds, memory, len(content.encode()))
+    return len(content.encode())
+
+
+def take_over_prose(texts: list[Path]) -> int:
+    """Give notebooks the prose of their texts where the code is as it was, and return the exit status."""
+    status = 0
+    for text in texts:
+        try:
+            _write(text, with_outputs_of_before(text), [])
+        except (ValueError, Refused) as error:
+            print(error, file=sys.stderr)
+            status = 1
+        else:
+            print(f"{text.stem}: prose taken over, outputs as they were")
+    return status
 
 
 def chosen(names: list[str]) -> list[Path]:
@@ -163,6 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Execute chapters and pages from their texts.")
     parser.add_argument("names", nargs="*", help="chapters and pages, by number or name (default: all)")
     parser.add_argument("--check", action="store_true", help="only compare texts and notebooks")
+    parser.add_argument("--prose", action="store_true", help="only take over prose; refuses where code has changed")
     parser.add_argument("--format", action="store_true", help="only format the code cells of the texts")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed side by side (default: 2)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds one cell may take (default: 900)")
@@ -171,6 +200,8 @@ def main() -> int:
     texts = chosen(arguments.names)
     if arguments.check:
         return check(texts)
+    if arguments.prose:
+        return take_over_prose(texts)
     if arguments.format:
         for text in texts:
             print(f"{text.stem}: {put_in_style(text)} cells changed")

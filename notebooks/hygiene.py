@@ -109,6 +109,28 @@ def differences(text: Path) -> list[str]:
     return found
 
 
+def with_outputs_of_before(text: Path) -> NotebookNode:
+    """Return the notebook of a text in which only prose has changed, with the outputs that its cells had.
+
+    Raises:
+        ValueError: If there is no notebook, or its code cells are others: they must be executed.
+    """
+    path, notebook = notebook_path(text), convert(text)
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing: execute it")
+    new, old = (
+        [cell for cell in cells if cell.cell_type == "code"]
+        for cells in (notebook.cells, nbformat.read(path, as_version=4).cells)
+    )
+    if [cell.source for cell in new] != [cell.source for cell in old]:
+        raise ValueError(f"the code cells of {text.name} are not those of {path.name}: execute it")
+    for cell, before in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        if alt := alt_text(before):
+            cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["alt"] = alt
+    return notebook
+
+
 def _first_difference(wanted: str, given: str) -> str:
     pairs = zip([*wanted.splitlines(), None], [*given.splitlines(), None], strict=False)
     return next((f"text {a!r}, notebook {b!r}" for a, b in pairs if a != b), "in the line endings")

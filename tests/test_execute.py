@@ -145,3 +145,35 @@ def test_formatting_changes_code_and_nothing_else(folder):
     assert hygiene.put_in_style(text) == 1
     assert text.read_text() == _text("x = 1", "y = [1, 2]") + "\nProse with  two spaces, and `y = [1,2]`.\n"
     assert hygiene.put_in_style(text) == 0
+
+
+def test_prose_is_taken_over_with_the_outputs_that_were_there(folder):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("print('six')", SHOW))
+    execute.make(text)
+    path = folder / "99_chapter.ipynb"
+    before = nbformat.read(path, as_version=4)
+    text.write_text(
+        text.read_text().replace("# 99 A chapter", "# 99 A chapter\n\nWith a new sentence.\n\n+++\n\nAnd a cell.")
+    )
+    assert hygiene.differences(text) != []
+    assert execute.take_over_prose([text]) == 0
+    after = nbformat.read(path, as_version=4)
+    assert hygiene.differences(text) == []
+    assert len(after.cells) == len(before.cells) + 1
+    old, new = ([c for c in notebook.cells if c.cell_type == "code"] for notebook in (before, after))
+    assert [(c.outputs, c.execution_count, c.metadata) for c in new] == [
+        (c.outputs, c.execution_count, c.metadata) for c in old
+    ]
+
+
+def test_prose_is_not_taken_over_where_code_has_changed(folder, capsys):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("print('six')"))
+    assert execute.take_over_prose([text]) == 1
+    execute.make(text)
+    content = (folder / "99_chapter.ipynb").read_text()
+    text.write_text(_text("print('seven')"))
+    assert execute.take_over_prose([text]) == 1
+    assert "execute it" in capsys.readouterr().err
+    assert (folder / "99_chapter.ipynb").read_text() == content
