@@ -102,6 +102,27 @@ def test_exercises_have_executed_solutions(text):
     assert source.count("{solution-start}") == source.count("{solution-end}")
 
 
+@chapters
+def test_self_test_explains_every_answer(text):
+    source = text.read_text()
+    if "\n## Test yourself\n" not in source:
+        pytest.skip("no self-test yet")
+    section = source.split("\n## Test yourself\n")[1].split("\n## ")[0]
+    questions = re.split(r"^\*\*Question (\d)\.\*\* ", section, flags=re.MULTILINE)[1:]
+    assert questions[::2] == list("12345")
+    right_ones = set()
+    for number, question in zip(questions[::2], questions[1::2], strict=True):
+        asked, _, answer = question.partition(f":::{{dropdown}} Answer to question {number}\n")
+        offered = re.findall(r"^\* \*\*([A-D])\.\*\* \S", asked, re.MULTILINE)
+        assert offered == list("ABCD"[: len(offered)])
+        assert len(offered) >= 3
+        (right,) = re.findall(r"^\*\*([A-D]) is right\.\*\* \S", answer, re.MULTILINE)
+        wrong = re.findall(r"^\* \*\*([A-D]):\*\* \S", answer, re.MULTILINE)
+        assert sorted([right, *wrong]) == offered, f"question {number}: every answer is explained, right or wrong"
+        right_ones.add(right)
+    assert len(right_ones) >= 3, "the letter gives nothing away"
+
+
 def test_table_of_contents_is_complete():
     listed = _files(TOC)
     assert len(listed) == len(set(listed))
