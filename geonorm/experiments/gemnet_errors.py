@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from geonorm.models.gemnet import GemNet
+from geonorm.models.measured import unchanged_buffers
 from geonorm.processes import global_sum, several_processes
 
 #: ``z``, ``positions``, ``batch``, ``energies`` and ``forces``, from :meth:`geonorm.data.Configurations.batch`.
@@ -79,16 +80,12 @@ def in_training_mode(network: GemNet) -> Iterator[None]:
     Args:
         network: The network, in any mode.
     """
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     mode = network.training
-    network.train()
     try:
-        yield
+        with unchanged_buffers(network.train()):
+            yield
     finally:
         network.train(mode)
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(before[name])
 
 
 def _errors(network: GemNet, batch: Batch, energy_weight: float) -> Errors:
