@@ -20,8 +20,8 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
+from costs import Cost, keep
 from hygiene import (
     clean,
     convert,
@@ -39,6 +39,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
+# Shown on the status page of the book.
+COSTS = ROOT / "book" / "results" / "notebooks.json"
 # Each folder holds executed notebooks, and in its folder text/ what they are made from.
 FOLDERS = (ROOT / "notebooks", ROOT / "book")
 
@@ -49,20 +51,11 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASH
 REMOVED = ("GEONORM_DATA", "PYTHONWARNINGS", "MPLBACKEND", "PYTHONSTARTUP")
 # On Linux ru_maxrss of the kernel also counts the process that started it; VmHWM does not.
 OWN_PEAK = "next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))"
-PEAK = "__import__('resource').getrusage(__import__('resource').RUSAGE_{}).ru_maxrss"
+USAGE = "__import__('resource').getrusage(__import__('resource').RUSAGE_{})"
 
 
 class Refused(Exception):
     """A notebook that must not be written, with the reasons."""
-
-
-class Record(NamedTuple):
-    """What one execution cost."""
-
-    name: str
-    seconds: float
-    memory_mb: float
-    bytes: int
 
 
 class ThisPython(KernelSpecManager):
@@ -86,8 +79,10 @@ def kernel_environment(profile: str, keep_data: bool = False) -> dict[str, str]:
     return kept | ENVIRONMENT | {"IPYTHONDIR": profile}
 
 
-async def execute(notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout: int) -> float:
-    """Run all cells in place, in a folder, and return the peak memory in MB of the kernel and its children."""
+async def execute(
+    notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout: int
+) -> tuple[float, float]:
+    """Run all cells in place, in a folder; return peak memory (MB) and processor time (s) of kernel and children."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(
         notebook,
@@ -101,21 +96,26 @@ async def execute(notebook: NotebookNode, folder: Path, environment: dict[str, s
     async with client.async_setup_kernel(env=environment, cleanup_kc=True):
         for index, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, index)
-        return await _peak_memory(client)
+        return await _cost(client)
 
 
-async def _peak_memory(client: NotebookClient) -> float:
+async def _cost(client: NotebookClient) -> tuple[float, float]:
+    own, children = USAGE.format("SELF"), USAGE.format("CHILDREN")
     linux = sys.platform.startswith("linux")
-    expressions = {"self": OWN_PEAK if linux else PEAK.format("SELF"), "children": PEAK.format("CHILDREN")}
+    expressions = {
+        "self": OWN_PEAK if linux else f"{own}.ru_maxrss",
+        "children": f"{children}.ru_maxrss",
+        "seconds": " + ".join(f"{usage}.{kind}" for usage in (own, children) for kind in ("ru_utime", "ru_stime")),
+    }
     reply = await client.kc.execute_interactive(
         "", silent=True, store_history=False, user_expressions=expressions, output_hook=lambda message: None
     )
-    values = [int(value["data"]["text/plain"]) for value in reply["content"]["user_expressions"].values()]
+    values = {name: float(v["data"]["text/plain"]) for name, v in reply["content"]["user_expressions"].items()}
     # Linux counts in kB, macOS in bytes.
-    return max(values) / (1024 if linux else 1024**2)
+    return max(values["self"], values["children"]) / (1024 if linux else 1024**2), values["seconds"]
 
 
-def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
+def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Cost:
     """Convert, execute, clean and write one chapter or page.
 
     Raises:
@@ -125,13 +125,13 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as profile:
         try:
-            memory = asyncio.run(execute(notebook, path.parent, kernel_environment(profile, keep_data), timeout))
+            memory, busy = asyncio.run(execute(notebook, path.parent, kernel_environment(profile, keep_data), timeout))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise Refused(f"{text.stem}:\n{error}") from None
     seconds = time.perf_counter() - start
     clean(notebook)
     heavy = [f"peak memory {memory:.0f} MB, at most {MAX_MEMORY_MB} MB"] if memory > MAX_MEMORY_MB else []
-    return Record(text.stem, seconds, memory, _write(text, notebook, heavy))
+    return Cost(text.stem, seconds, busy, memory, _write(text, notebook, heavy))
 
 
 def _write(text: Path, notebook: NotebookNode, found: list[str]) -> int:
@@ -207,20 +207,22 @@ def main() -> int:
             print(f"{text.stem}: {put_in_style(text)} cells changed")
         return 0
     status, start = 0, time.perf_counter()
-    print(f"{'notebook':<36}{'seconds':>9}{'peak MB':>9}{'kB':>7}", flush=True)
+    costs: list[Cost] = []
+    print(f"{'notebook':<36}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'kB':>7}", flush=True)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = [pool.submit(make, text, arguments.with_data, arguments.timeout) for text in texts]
         for run in as_completed(runs):
             try:
-                record = run.result()
+                cost = run.result()
             except Refused as refusal:
                 print(re.sub(r"\x1b\[[0-9;]*m", "", str(refusal)), file=sys.stderr, flush=True)
                 status = 1
             else:
-                print(
-                    f"{record.name:<36}{record.seconds:>9.1f}{record.memory_mb:>9.0f}{record.bytes / 1000:>7.0f}",
-                    flush=True,
-                )
+                costs.append(cost)
+                numbers = f"{cost.seconds:>9.1f}{cost.cpu_seconds:>9.1f}{cost.memory_mb:>9.0f}{cost.bytes / 1000:>7.0f}"
+                print(f"{cost.name:<36}{numbers}", flush=True)
+    if not arguments.with_data:
+        keep(COSTS, costs)
     print(f"{len(texts)} notebooks in {time.perf_counter() - start:.0f} s", flush=True)
     return status
 

@@ -1,7 +1,9 @@
 """notebooks/execute.py and hygiene.py: what they make and refuse, and that a refusal leaves the old notebook alone."""
 
+import json
 import os
 
+import costs
 import execute
 import hygiene
 import nbformat
@@ -88,6 +90,7 @@ def test_making_a_chapter(folder, monkeypatch):
     assert hygiene.alt_text(notebook.cells[3]) == "A dot."
     assert notebook.cells[3].outputs[0].metadata == {}
     assert record.bytes == len(first)
+    assert 0.1 < record.cpu_seconds < 60
     assert 10 < record.memory_mb < 300, "the memory of the kernel, not of the process that started it"
     execute.make(text)
     assert (folder / "99_chapter.ipynb").read_bytes() == first
@@ -177,3 +180,16 @@ def test_prose_is_not_taken_over_where_code_has_changed(folder, capsys):
     assert execute.take_over_prose([text]) == 1
     assert "execute it" in capsys.readouterr().err
     assert (folder / "99_chapter.ipynb").read_text() == content
+
+
+def test_costs_are_kept_beside_those_of_other_notebooks(tmp_path):
+    path = tmp_path / "results" / "notebooks.json"
+    costs.keep(path, [costs.Cost("02_b", 10.0, 1.2, 333.0, 2_000), costs.Cost("01_a", 20.0, 2.0, 444.0, 3_000)])
+    costs.keep(path, [costs.Cost("02_b", 30.0, 3.4, 555.0, 5_600)])
+    kept = json.loads(path.read_text())
+    assert [*kept] == ["01_a", "02_b"]
+    numbers = ("seconds", "cpu_seconds", "memory_mb", "kilobytes")
+    assert [kept["01_a"][name] for name in numbers] == [20, 2, 440, 3]
+    assert [kept["02_b"][name] for name in numbers] == [30, 3, 560, 6]
+    assert kept["02_b"]["versions"]["torch"].startswith("2.")
+    assert sorted(os.listdir(path.parent)) == ["notebooks.json"]
