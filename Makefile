@@ -26,7 +26,7 @@ export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := passive
 export PYTHONHASHSEED := 0
 
-.PHONY: help env book serve test test-unit test-notebooks test-book notebooks lint format bench clean FORCE
+.PHONY: help env book serve slides handout test test-unit test-notebooks test-book notebooks lint format bench clean FORCE
 
 help:  ## Say what each target does
 	@echo "geonorm: targets of make"
@@ -72,6 +72,14 @@ serve: $(VENV)/ready  ## Show the built book at http://localhost:8000 (PORT=... 
 	@[ -f _build/html/index.html ] || $(MAKE) book
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server --directory _build/html $(PORT)
+
+slides: env  ## Build the slides of the instructor page from the figures of the chapters
+	@rm -rf _build/slides
+	@$(BIN)/python -m sphinx -q -W --keep-going -b revealjs -d _build/.slides-doctrees book/slides _build/slides
+	@echo "The slides: _build/slides/talk.html"
+
+handout: $(VENV)/ready  ## Copy the chapters without their solutions into _build/handout (ONLY="02 06" for some)
+	@$(BIN)/python notebooks/handout.py $(ONLY)
 
 test: env  ## Run all checks: lint, strict build of the book, unit tests, every notebook against its outputs
 	@mkdir -p _build; status=0; summary=""; \

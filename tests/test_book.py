@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks" / "text").glob("*.md"))
 TEXTS = [*CHAPTERS, *sorted((ROOT / "book" / "text").glob("*.md"))]
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "book").glob("*.ipynb"))]
-PAGES = sorted(page for page in (ROOT / "book").rglob("*.md") if page not in TEXTS)
+SLIDES = sorted((ROOT / "book" / "slides").glob("*.md"))
+PAGES = sorted(page for page in (ROOT / "book").rglob("*.md") if page not in [*TEXTS, *SLIDES])
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 
