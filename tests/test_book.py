@@ -134,6 +134,12 @@ def test_table_of_contents_is_complete():
     assert {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} | pages == set(listed)
 
 
+def test_the_landing_page_leads_to_every_page():
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "book" / "intro.md").read_text())
+    reached = {(ROOT / "book" / link).resolve().relative_to(ROOT).as_posix().removesuffix(".md") for link in links}
+    assert {file for file in _files(TOC) if file != TOC["root"]} - reached == set()
+
+
 def test_redirects_lead_somewhere():
     for old, new in CONFIG["sphinx"]["config"]["rediraffe_redirects"].items():
         assert not (ROOT / old).exists()
