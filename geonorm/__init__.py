@@ -3,6 +3,7 @@
 from geonorm.axes import Axes, Segments
 from geonorm.guide import recommend
 from geonorm.layers.fields import Vectors
+from geonorm.layers.geometric import GeometricNorm
 from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
 from geonorm.layers.message import MessageNorm
 from geonorm.layers.modern import (
@@ -63,6 +64,7 @@ __all__ = [
     "EvNorm",
     "FieldNorm",
     "FilterResponseNorm",
+    "GeometricNorm",
     "GraphNorm",
     "GraphSizeNorm",
     "GroupNorm",
