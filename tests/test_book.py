@@ -134,6 +134,25 @@ def test_table_of_contents_is_complete():
     assert {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} | pages == set(listed)
 
 
+def test_every_word_of_the_glossary_is_explained_and_leads_to_a_page():
+    source = (ROOT / "book" / "glossary.md").read_text()
+    entries = source.split(":sorted:\n\n")[1].split("\n```")[0].split("\n\n")
+    words = [entry.split("\n  ")[0] for entry in entries]
+    assert len(set(words)) == len(words) >= 50
+    assert words == sorted(words, key=str.lower)
+    for entry in entries:
+        assert re.fullmatch(r"\S.*\n  [A-Z].*[.)] \[(?:Chapter \d+|Notation)\]\(\S+\)", entry.strip()), entry
+        number = re.search(r"\[Chapter (\d+)\]\(\.\./notebooks/(\d\d)_", entry)
+        assert number is None or int(number[1]) == int(number[2]), entry
+    used = {re.sub(r".*<(.*)>", r"\1", term) for page in [*PAGES, *TEXTS] for term in _terms(page)}
+    assert used <= set(words)
+    assert len(used) >= 4
+
+
+def _terms(page: Path) -> list[str]:
+    return re.findall(r"\{term\}`([^`]+)`", page.read_text())
+
+
 def test_the_landing_page_leads_to_every_page():
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "book" / "intro.md").read_text())
     reached = {(ROOT / "book" / link).resolve().relative_to(ROOT).as_posix().removesuffix(".md") for link in links}
