@@ -21,7 +21,7 @@ from geonorm.experiments import read_records
 from geonorm.experiments.element_energies import fit_element_energies, without_element_energies
 from geonorm.experiments.in_place import check_in_place
 from geonorm.experiments.summary import final_errors
-from geonorm.experiments.swap import AFTER, DEFAULT, MODEL, PRESETS, swap
+from geonorm.experiments.swap import AFTER, DEFAULT, MODEL, PRESETS, swap_rows
 from geonorm.experiments.swap_results import gather, row_facts
 from geonorm.experiments.swap_targets import TARGETS, errors_of_pairs, has_running_statistics, problem
 from geonorm.models.backbone import Backbone
@@ -42,7 +42,7 @@ def same(one: list[dict], other: list[dict]) -> bool:
 
 def test_one_record_for_each_run_and_epoch():
     names = ("none", "BatchNorm", "RMSNorm")
-    records = swap("forces", springs(), normalizations=names, **{**QUICK, "seeds": (0, 4)})
+    records = swap_rows("forces", springs(), normalizations=names, **{**QUICK, "seeds": (0, 4)})
     runs = [(r["seed"], r["normalization"], r["epoch"]) for r in records]
     assert runs == [(seed, name, epoch) for seed in (0, 4) for name in names for epoch in range(2)]
     assert [*records[0]] == ["target", "normalization", "seed", "epoch", *ERRORS, "gradient_norm", *AFTER]
@@ -59,7 +59,7 @@ def test_one_record_for_each_run_and_epoch():
 
 
 def test_forces_before_training_are_those_of_the_untrained_network():
-    first = swap("forces", springs(), normalizations=("none",), energy_weight=0.3, **{**QUICK, "epochs": 0})[0]
+    first = swap_rows("forces", springs(), normalizations=("none",), energy_weight=0.3, **{**QUICK, "epochs": 0})[0]
     train, test = springs().split(20, 8)
     constants = fit_element_energies(train)
     network = Backbone(seed=0, device="cpu", **TINY).eval()
@@ -76,7 +76,7 @@ def test_forces_before_training_are_those_of_the_untrained_network():
 
 def test_couplings_before_training_are_those_of_the_untrained_network():
     bonds = stretched_bonds()
-    first = swap("couplings", bonds, normalizations=("none",), **{**BONDS, "epochs": 0})[0]
+    first = swap_rows("couplings", bonds, normalizations=("none",), **{**BONDS, "epochs": 0})[0]
     train, test = bonds.split(16, 8)
     means = {kind: train.constants[train.types == kind].mean() for kind in set(train.types)}
     scale = (train.constants - [means[kind] for kind in train.types]).std()
@@ -93,7 +93,7 @@ def test_couplings_before_training_are_those_of_the_untrained_network():
 @pytest.mark.parametrize(("target", "data"), [("forces", springs()), ("couplings", stretched_bonds())])
 def test_training_learns_and_repeats_itself(target, data):
     options = {**(QUICK if target == "forces" else BONDS), "epochs": 8, "learning_rate": 1e-2, "decay": 0.9}
-    one, two = (swap(target, data, normalizations=("RMSNorm",), **options) for _ in range(2))
+    one, two = (swap_rows(target, data, normalizations=("RMSNorm",), **options) for _ in range(2))
     assert same(one, two)
     assert one[-1]["train_error"] < 0.6 * one[0]["train_error"]
     assert one[-1]["test_error"] < 0.9 * one[0]["test_error"]
@@ -101,11 +101,13 @@ def test_training_learns_and_repeats_itself(target, data):
 
 def test_rows_and_seeds_are_added_without_repeating_finished_runs(tmp_path):
     options = {**QUICK, "out": tmp_path}
-    first = swap("forces", springs(), normalizations=("none", "Allegro / MACE"), **options)
+    first = swap_rows("forces", springs(), normalizations=("none", "Allegro / MACE"), **options)
     finished = sorted((tmp_path / "runs").glob("*.csv"))
     assert [path.name for path in finished] == ["forces_Allegro_MACE_seed0.csv", "forces_none_seed0.csv"]
     touched = [path.stat().st_mtime_ns for path in finished]
-    more = swap("forces", springs(), normalizations=("none", "Allegro / MACE", "SetNorm"), **{**options, "seeds": 2})
+    more = swap_rows(
+        "forces", springs(), normalizations=("none", "Allegro / MACE", "SetNorm"), **{**options, "seeds": 2}
+    )
     assert touched == [path.stat().st_mtime_ns for path in finished]
     assert same([r for r in more if r["normalization"] != "SetNorm" and r["seed"] == 0], first)
     assert len(more) == 2 * 3 * 2
@@ -116,14 +118,14 @@ def test_rows_and_seeds_are_added_without_repeating_finished_runs(tmp_path):
     }
     assert {"embedding", "scalars 1", "vectors 1", "read-out"} <= {record["layer"] for record in depth}
     with pytest.raises(ValueError, match=r"other settings: batch_size 5 \(now 4\)"):
-        swap("forces", springs(), normalizations=("none",), **{**options, "batch_size": 4})
+        swap_rows("forces", springs(), normalizations=("none",), **{**options, "batch_size": 4})
 
 
 def test_a_run_that_was_stopped_continues(tmp_path, monkeypatch):
     import geonorm.experiments.training as training
 
     options = {**QUICK, "epochs": 3, "normalizations": ("ScaleFactor", "BatchNorm")}
-    whole = swap("forces", springs(), **options)
+    whole = swap_rows("forces", springs(), **options)
     original, stops = training._Module.on_train_epoch_end, []
 
     def stop_once(module):
@@ -134,10 +136,10 @@ def test_a_run_that_was_stopped_continues(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training._Module, "on_train_epoch_end", stop_once)
     with pytest.raises(RuntimeError, match="power cut"):
-        swap("forces", springs(), out=tmp_path, **options)
+        swap_rows("forces", springs(), out=tmp_path, **options)
     assert stops
     assert not list((tmp_path / "runs").glob("*.csv"))
-    resumed = swap("forces", springs(), out=tmp_path, **options)
+    resumed = swap_rows("forces", springs(), out=tmp_path, **options)
     for one, other in zip(resumed, whole, strict=True):
         assert {k: v for k, v in one.items() if isinstance(v, str)} == {
             k: v for k, v in other.items() if isinstance(v, str)
@@ -147,7 +149,7 @@ def test_a_run_that_was_stopped_continues(tmp_path, monkeypatch):
 
 
 def test_a_run_that_diverges_is_recorded_and_named():
-    records = swap("forces", springs(), normalizations=("none",), learning_rate=1e30, **{**QUICK, "epochs": 2})
+    records = swap_rows("forces", springs(), normalizations=("none",), learning_rate=1e30, **{**QUICK, "epochs": 2})
     assert [record["epoch"] for record in records] == [0, 1, 2]
     assert not math.isfinite(records[-1]["test_error"])
     assert math.isnan(records[-1]["rotation"])
@@ -184,13 +186,13 @@ def test_processes_minimize_the_loss_of_all_their_pairs():
 
 TWO_PROCESSES = """
 import os
-from geonorm.experiments.swap import swap
+from geonorm.experiments.swap import swap_rows
 if __name__ == "__main__":
     model = dict(width=4, blocks=1, num_radial=4)
     options = dict(epochs=2, seeds=1, test=8, model=model, progress=False, devices=2, strategy="ddp")
     names = dict(normalizations=("none", "EquivariantBatchNorm"))
-    swap("forces", os.environ["SPRINGS"], train=20, batch_size=2, out=os.environ["OUT"], **names, **options)
-    swap("couplings", os.environ["BONDS"], train=16, batch_size=2, out=os.environ["OUT"] + "2", **names, **options)
+    swap_rows("forces", os.environ["SPRINGS"], train=20, batch_size=2, out=os.environ["OUT"], **names, **options)
+    swap_rows("couplings", os.environ["BONDS"], train=16, batch_size=2, out=os.environ["OUT"] + "2", **names, **options)
 """
 
 
@@ -205,7 +207,7 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
     options = {**QUICK, "epochs": 2, "batch_size": 4, "normalizations": ("none", "EquivariantBatchNorm")}
     for target, data, out, train in (("forces", springs(), "out", 20), ("couplings", stretched_bonds(), "out2", 16)):
         shared = read_records(tmp_path / out / "swap.csv")
-        alone = swap(target, data, **{**options, "train": train})
+        alone = swap_rows(target, data, **{**options, "train": train})
         for record, expected in zip(shared, alone, strict=True):
             for key in ("train_loss", "train_error", "test_error", "test_live_error", "gradient_norm"):
                 assert record[key] == pytest.approx(expected[key], rel=2e-3), (target, key)
@@ -225,7 +227,7 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
 )
 def test_bad_requests_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        swap(**{"target": "forces", "data": springs(), **QUICK, "out": tmp_path / "out", **changes})
+        swap_rows(**{"target": "forces", "data": springs(), **QUICK, "out": tmp_path / "out", **changes})
     assert not (tmp_path / "out").exists()
 
 
@@ -284,8 +286,8 @@ def test_the_command_refuses_one_set_for_two_targets(tmp_path):
 
 
 def test_targets_are_gathered(tmp_path):
-    swap("forces", springs(), normalizations=("none",), out=tmp_path / "forces", **QUICK)
-    swap("couplings", stretched_bonds(), normalizations=("SchNet",), out=tmp_path / "couplings", **BONDS)
+    swap_rows("forces", springs(), normalizations=("none",), out=tmp_path / "forces", **QUICK)
+    swap_rows("couplings", stretched_bonds(), normalizations=("SchNet",), out=tmp_path / "couplings", **BONDS)
     records = gather(tmp_path)
     assert [(r["target"], r["normalization"]) for r in records[::2]] == [("forces", "none"), ("couplings", "SchNet")]
     assert same(read_records(tmp_path / "swap.csv"), records)
@@ -303,7 +305,7 @@ def test_targets_are_gathered(tmp_path):
 
 def test_the_network_of_a_record_is_that_of_its_seed():
     zero, one = (
-        swap("forces", springs(), normalizations=("none",), **{**QUICK, "seeds": [s], "epochs": 0}) for s in (0, 1)
+        swap_rows("forces", springs(), normalizations=("none",), **{**QUICK, "seeds": [s], "epochs": 0}) for s in (0, 1)
     )
     assert zero[0]["test_error"] != one[0]["test_error"]
     assert torch.equal(Backbone(seed=1, **TINY).embedding.weight, Backbone("RMSNorm", seed=1, **TINY).embedding.weight)

@@ -45,7 +45,7 @@ TURNED, MEASURED, SIZES_FILE = 8, 50, "layer_sizes.csv"
 AFTER = ("rotation", "rotation_evaluation", "permutation", "coupling", "coupling_evaluation")
 
 
-def swap(
+def swap_rows(
     target: str = "forces",
     data: str | Path | Configurations | Couplings | None = None,
     epochs: int = 6,

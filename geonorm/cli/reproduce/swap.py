@@ -43,13 +43,13 @@ def command(
     if source != SHIPPED and len(chosen) > 1:
         raise click.UsageError(f"--data {source} is a set of one target: name it, --target forces or couplings")
     with messages():
-        from geonorm.experiments.swap import PRESETS, swap
+        from geonorm.experiments.swap import PRESETS, swap_rows
         from geonorm.experiments.swap_results import gather
 
         model = dict(pair(option) for option in options)
         for target in chosen:
             arguments = settings(PRESETS[preset][target], model=model, **given)
-            records = swap(target, None if source == SHIPPED else source, out=out / target, **arguments)
+            records = swap_rows(target, None if source == SHIPPED else source, out=out / target, **arguments)
             click.echo(f"{TARGETS[target]}, {records[0]['units']}: training, test, test live")
             say_last(records, ("train_error", "test_error", "test_live_error"), "10.3g", width=26)
         records = gather(out)
