@@ -19,9 +19,10 @@ from geonorm.experiments.symmetry import symmetry_errors
 from geonorm.models.allegro import default_device
 from geonorm.models.backbone import Backbone
 from geonorm.table import AFTER_2022, TABLE1
+from geonorm.table.general import GENERAL
 
-#: No normalization, all rows of Table 1, and all of its continuation.
-DEFAULT = ("none", *TABLE1, *AFTER_2022)
+#: No normalization, all rows of Table 1, all of its continuation, and the general layer of Chapter 16.
+DEFAULT = ("none", *TABLE1, *AFTER_2022, GENERAL.name)
 #: A few rows that tell the story, for a quick look.
 FEW = ("none", "BatchNorm", "LayerNorm", "EquivariantBatchNorm", "RMSNorm", "Allegro / MACE")
 #: Sizes of the experiment by name and target: a minute on two cores, and all rows on a GPU.
