@@ -45,8 +45,8 @@ COSTS = ROOT / "book" / "results" / "notebooks.json"
 FOLDERS = (ROOT / "notebooks", ROOT / "book")
 
 MAX_MEMORY_MB = 1500
-# One thread keeps the order of every sum, and with it the printed digits.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
+# One thread keeps the order of every sum, and with it the printed digits. Figures that move show the face for pages.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0", "GEONORM_LIVE": "0"}
 # What a reader's shell may hold and a chapter must not depend on.
 REMOVED = ("GEONORM_DATA", "PYTHONWARNINGS", "MPLBACKEND", "PYTHONSTARTUP")
 # On Linux ru_maxrss of the kernel also counts the process that started it; VmHWM does not.
