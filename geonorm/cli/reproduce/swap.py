@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from geonorm.cli.reproduce.options import common, settings
-from geonorm.cli.reproduce.results import say_last
+from geonorm.cli.reproduce.results import last_epoch, say_last
 from geonorm.cli.words import messages, pair
 
-#: The targets and what the error of each is, with its unit; as in the experiment, which is not imported before it runs.
-TARGETS = {"forces": "mean force error (eV/Å)", "couplings": "mean coupling error (Hz)"}
+#: The targets and what the error of each is; as in the experiment, which is not imported before it runs.
+TARGETS = {"forces": "mean force error", "couplings": "mean coupling error"}
 #: Stands for the set that is shipped with the library for each target.
 SHIPPED = "shipped"
 
@@ -50,14 +51,20 @@ def command(
         for target in chosen:
             arguments = settings(PRESETS[preset][target], model=model, **given)
             records = swap_rows(target, None if source == SHIPPED else source, out=out / target, **arguments)
-            click.echo(f"{TARGETS[target]}, {records[0]['units']}: training, test, test live")
+            click.echo(f"{_label(out, target)} at epoch {last_epoch(records)}: training, test, test live")
             say_last(records, ("train_error", "test_error", "test_live_error"), "10.3g", width=26)
         records = gather(out)
-    files = [out / "swap.csv", out / "swap.json", *_drawn(out / "swap.png", records)]
+    files = [out / "swap.csv", out / "swap.json", *_drawn(out, records)]
     click.echo(f"wrote {', '.join(str(path) for path in files)}")
 
 
-def _drawn(path: Path, records: list[dict]) -> list[Path]:
+def _label(out: Path, target: str) -> str:
+    """What the error of a target is, with the unit of its data."""
+    energy, *length = json.loads((out / target / "swap.json").read_text())["units"].split(", ")
+    return f"{TARGETS[target]} ({'/'.join([energy, *length]).replace('Ang', 'Å')})"
+
+
+def _drawn(out: Path, records: list[dict]) -> list[Path]:
     """Draw the last errors of each target in order; without matplotlib say so instead."""
     try:
         from matplotlib import pyplot
@@ -77,7 +84,7 @@ def _drawn(path: Path, records: list[dict]) -> list[Path]:
         title = "Every row in the same network: test errors after training"
         fig, axes = figure(title, width=6 * len(shown), height=2 + 0.25 * rows, columns=len(shown))
         for ax, (target, errors) in zip([axes] if len(shown) == 1 else axes, shown.items(), strict=True):
-            ranking(ax, errors, x_label=TARGETS[target], reference="none" if "none" in errors else None)
-        path.write_bytes(png(fig))
+            ranking(ax, errors, x_label=_label(out, target), reference="none" if "none" in errors else None)
+        (out / "swap.png").write_bytes(png(fig))
         pyplot.close(fig)
-    return [path]
+    return [out / "swap.png"]
