@@ -99,6 +99,7 @@ def alt_ranking(title: str, errors: Mapping[str, Any], *, x_label: str, groups: 
     for name in in_order(errors):
         error = errors[name]
         kind = f" ({groups[name]})" if groups else ""
-        lost = f", {len(error.not_finite)} seeds not finite" if error.not_finite else ""
+        number = len(error.not_finite)
+        lost = f", {number} seed{'s' * (number > 1)} not finite" if number else ""
         parts.append(f"{name}{kind} {spoken(error.mean)}{lost}")
     return f"Points with intervals, from the best. {title.rstrip('.')}. {x_label}: {'; '.join(parts)}."
