@@ -27,6 +27,7 @@ def test_help_of_every_command_names_what_it_does():
         ("reproduce", "figure1"): (*COMMON, "--train", "--test", "--energy-unit"),
         ("reproduce", "figure2-schnet"): (*COMMON, "--activation", "--same-size"),
         ("reproduce", "figure2-gemnet"): (*COMMON, "--size", "--model"),
+        ("reproduce", "swap"): (*COMMON, "--target", "--model"),
     }.items():
         result = invoke(*command, "--help")
         assert result.exit_code == 0
