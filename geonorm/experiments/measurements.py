@@ -34,7 +34,8 @@ def measured(
         errors: What is minimized is its ``"loss"``.
         epochs: How long it is trained, the ``epoch`` of what is measured afterwards.
         folder: Of the run; None measures nothing.
-        about: Columns in front: the variant and the seed.
+        about: Columns in front: the variant and the seed. What is measured under the name of one of them gets ``_size``
+            behind its own.
 
     Yields:
         Nothing.
@@ -53,7 +54,8 @@ def measured(
     symmetry = [{"epoch": epochs, **error} for error in symmetry_errors(network, batch)] if enough else []
     for kind, records in zip(KINDS, (depth, symmetry), strict=True):
         if records:
-            write_records(folder / f"{kind}.csv", [{**about, **record} for record in records])
+            named = [{f"{key}_size" if key in about else key: x for key, x in record.items()} for record in records]
+            write_records(folder / f"{kind}.csv", [{**about, **record} for record in named])
 
 
 def join_measurements(folder: Path | None, experiment: str) -> list[Path]:
