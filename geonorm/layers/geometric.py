@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from inspect import signature
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -13,17 +13,10 @@ from torch import Tensor, nn
 from geonorm.axes import NodeFeatures
 from geonorm.layers.corners import corner
 from geonorm.layers.fields import Features, Fields
-from geonorm.layers.lost import pool_statistics, restored
-from geonorm.layers.magnitudes import blocks, smooth_length
-from geonorm.layers.patterns import Part, parts_of
-from geonorm.layers.standardize import Standardize
+from geonorm.layers.parts import Parts
+from geonorm.layers.patterns import PER_TYPE, check_settings, parts_of
+from geonorm.layers.polar import Polar
 from geonorm.numerics import accumulation_dtype
-
-#: The settings that may be given per type.
-PER_TYPE = ("mean", "alpha", "scale", "statistic", "exponent", "eps", "gain", "normalization")
-
-SOURCES = ("batch", "running", "constant", "count")
-MODES = ("direct", "product", "pair")
 
 #: A setting for all irrep types, or one for each of ``"0e"``, ``"1o"``, …, ``"rest"``.
 PerType = Any
@@ -40,12 +33,6 @@ class PoolStatistics(NamedTuple):
 
     mean: Float[Tensor, "*nodes columns"]
     log_scale: Float[Tensor, "*nodes fields"]
-
-
-class _Part(Standardize):
-    """Some of the types; an illegal choice has no way out but a legal one."""
-
-    instead: ClassVar[str] = "GeometricNorm builds legal layers only; Standardize(..., allow_illegal=True) all others"
 
 
 class GeometricNorm(nn.Module):
@@ -160,30 +147,27 @@ class GeometricNorm(nn.Module):
         }
         self.source, self.mode, self.residual, self.statistics = source, mode, residual, statistics
         self.length_eps, self.smoothing = length_eps, smoothing
-        settings = {name: self.settings[name] for name in PER_TYPE}
-        self._check(settings, learn_exponent)
+        check_settings(self.settings)
         factory = {"device": device, "dtype": dtype}
+        # Of lengths there is one type, 0e, whatever they are lengths of.
+        number = self.fields.num_fields
+        described = (self.fields, features) if mode == "direct" else (Fields(number), number)
+        chosen = parts_of(*described, {name: self.settings[name] for name in PER_TYPE})
         options = {
             "bias": bias,
             "channel_groups": channel_groups,
             "level": level,
             "momentum": momentum,
             "track_running_stats": source in ("running", "constant"),
+            "learn_alpha": learn_alpha,
         }
-        # Of lengths there is one type, 0e, whatever they are lengths of.
-        described = (
-            (self.fields, features) if mode == "direct" else (Fields(self.fields.num_fields), self.fields.num_fields)
-        )
-        chosen = parts_of(*described, settings)
-        self.widths = [len(part.columns) for part in chosen]
-        self.parts = nn.ModuleList(
-            _Part(part.features, **_arguments(part, learn_alpha, learn_exponent, source), **options, **factory)
-            for part in chosen
-        )
-        self._arrange(chosen, device)
-        #: Whether consecutive columns of one type are of type 0e, which are lengths of themselves.
+        self.parts = Parts(chosen, learn_exponent, counted=source == "count", **options, **factory)
+        columns = [column.field for column in described[0].columns]
+        first = torch.tensor([columns.index(field) for field in range(number)], dtype=torch.long, device=device)
+        self.register_buffer("_first_of_field", None if len(columns) == number else first, persistent=False)
+        #: Whether consecutive columns of one type are of type 0e; plain truth values, which the compiler can guard.
         self.invariant = [irrep.l == 0 and irrep.p == 1 for _, irrep in self.fields.irreps]
-        lengths = self.fields.num_fields - len(self.fields.trivial_fields)
+        lengths = number - len(self.fields.trivial_fields)
         self.softness = nn.Parameter(torch.empty(lengths, **factory)) if mode == "pair" else None
         self.reset_parameters()
 
@@ -250,53 +234,6 @@ class GeometricNorm(nn.Module):
         }
         return cls(features, **{**settings, **changes})
 
-    def _check(self, settings: dict[str, PerType], learn_exponent: bool | None) -> None:
-        for name, value, allowed in (("source", self.source, SOURCES), ("mode", self.mode, MODES)):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
-        limits = {"alpha": (0, 1), "exponent": (0, float("inf"))}
-        for name, (least, most) in limits.items():
-            values = settings[name].values() if isinstance(settings[name], Mapping) else [settings[name]]
-            if not all(least <= value <= most for value in values):
-                raise ValueError(f"{name} is {settings[name]}, expected numbers from {least} to {most}")
-        mappings = [name for name, value in settings.items() if isinstance(value, Mapping)]
-        if self.mode != "direct" and mappings:
-            raise ValueError(
-                f"mode {self.mode!r} standardizes lengths, which are all of type 0e: "
-                f"{', '.join(mappings)} cannot differ between types"
-            )
-        if self.residual is not None and (self.mode == "pair" or self.residual < 0):
-            raise ValueError(f"residual is {self.residual} in mode {self.mode!r}: expected a number >= 0, and no pair")
-        constant = self.settings["constant"]
-        if not constant > 0:
-            raise ValueError(f"constant is {constant}, expected a positive number: the features are divided by it")
-        if self.smoothing < 0 or self.length_eps < 0 or (self.mode == "product" and not self.length_eps):
-            raise ValueError(
-                f"length_eps is {self.length_eps} and smoothing {self.smoothing}, expected numbers >= 0; in mode "
-                "'product' the lengths are divided by and length_eps must be positive"
-            )
-        if self.source == "count":
-            if settings["mean"] is not None or learn_exponent or "exponent" in mappings or self.mode != "direct":
-                raise ValueError(
-                    "source 'count' divides by a power of a number of nodes and does nothing else: "
-                    "leave mean out, give one exponent that is not learned, and mode 'direct'"
-                )
-            if self.statistics:
-                raise ValueError("source 'count' removes nothing: there are no statistics to return")
-
-    def _arrange(self, parts: list[Part], device: torch.device | str | None) -> None:
-        """Where the columns of each part are, and in which order their results come back."""
-        order = [column for part in parts for column in part.columns]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        whole = order == list(range(len(order)))
-        for name, value in (("_order", order), ("_back", back)):
-            tensor = None if whole else torch.tensor(value, dtype=torch.long, device=device)
-            self.register_buffer(name, tensor, persistent=False)
-        fields = self.fields.field_of_column if self.mode == "direct" else list(range(self.fields.num_fields))
-        first = torch.tensor([fields.index(number) for number in range(self.fields.num_fields)], dtype=torch.long)
-        alone = len(fields) == self.fields.num_fields
-        self.register_buffer("_first_of_field", None if alone else first.to(device), persistent=False)
-
     def reset_parameters(self) -> None:
         """Gain 1, bias 0, α, τ and constants at their initial values, κ 1, running statistics forgotten."""
         for part in self.parts:
@@ -335,11 +272,13 @@ class GeometricNorm(nn.Module):
             part.reset_running_stats()
             part.momentum = None
             part.train()
-        for batch in given:
-            self(*batch)
-        for part, momentum in zip(self.parts, usual, strict=True):
-            part.momentum = momentum
-        self.train(self.training)
+        try:
+            for batch in given:
+                self(*batch)
+        finally:
+            for part, momentum in zip(self.parts, usual, strict=True):
+                part.momentum = momentum
+            self.train(self.training)
 
     def forward(
         self,
@@ -375,7 +314,7 @@ class GeometricNorm(nn.Module):
         h = given.x.to(accumulation_dtype(x.dtype)) if self._needs_width else given.x
         if self.mode != "direct":
             return self._of_lengths(given, h, rows)
-        y = self._standardized(h if self.source != "count" else h * self._factor(given, counts), *rows)
+        y = self.parts.standardized(h if self.source != "count" else h * self._factor(given, counts), *rows)
         if self.residual is not None:
             y = h + self.residual * y
         y = given.restore(y.to(x.dtype))
@@ -385,20 +324,6 @@ class GeometricNorm(nn.Module):
     def _needs_width(self) -> bool:
         """Whether something is computed here beside the parts, which choose their own accuracy."""
         return self.mode != "direct" or self.source == "count" or self.residual is not None
-
-    def _standardized(self, h: Tensor, batch: Tensor | None, batch_size: int | None) -> Float[Tensor, "nodes columns"]:
-        """The formula, part by part."""
-        return self._put_back([part(columns, batch, batch_size) for part, columns in self._parts_of(h)])
-
-    def _parts_of(self, h: Tensor) -> list[tuple[Standardize, Tensor]]:
-        """The parts with their columns."""
-        h = h if self._order is None else h.index_select(1, self._order)
-        return list(zip(self.parts, h.split(self.widths, 1), strict=True))
-
-    def _put_back(self, parts: list[Tensor]) -> Float[Tensor, "nodes columns"]:
-        """The columns of all parts in their places."""
-        y = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        return y if self._back is None else y.index_select(1, self._back)
 
     def _factor(self, given: NodeFeatures, counts: Tensor | None) -> Float[Tensor, "#nodes 1"]:
         """A power of the number of nodes of the sample, or of what was given for each node."""
@@ -410,8 +335,7 @@ class GeometricNorm(nn.Module):
 
     def _statistics(self, given: NodeFeatures, h: Tensor, rows: tuple[Any, Any]) -> PoolStatistics:
         """The means and the scales of all pools, given to the nodes."""
-        found = [pool_statistics(part, columns, *rows) for part, columns in self._parts_of(h)]
-        mean, scale = (self._put_back(list(kind)) for kind in zip(*found, strict=True))
+        mean, scale = self.parts.statistics(h, *rows)
         scale = scale if self._first_of_field is None else scale.index_select(1, self._first_of_field)
         mean = mean.to(given.x.dtype)
         mean = given.restore(mean) if self.mode == "direct" else given.restore_rows(mean)
@@ -420,28 +344,18 @@ class GeometricNorm(nn.Module):
     def _of_lengths(self, given: NodeFeatures, h: Tensor, rows: tuple[Any, Any]) -> Any:
         """The formula on lengths, put back on the directions or beside them."""
         added = self.length_eps if self.mode == "product" else 0
-        runs = list(zip(blocks(h, self.fields.runs), self.invariant, strict=True))
-        lengths = [block.squeeze(2) if known else smooth_length(block, self.smoothing) + added for block, known in runs]
-        together = torch.cat([h[:, :0], *lengths], 1)
-        content = self._standardized(together, *rows)
-        width = [length.shape[1] for length in lengths]
+        polar = Polar.of(h, self.fields.runs, self.invariant, self.smoothing, added)
+        content = self.parts.standardized(polar.lengths, *rows)
         if self.mode == "product":
-            new = zip(runs, lengths, content.split(width, 1), strict=True)
-            done = [f[..., None] if known else block * (f / length)[..., None] for (block, known), length, f in new]
+            y = polar.with_lengths(content)
         else:
-            number = [each for each, (_, known) in zip(width, runs, strict=True) if not known]
-            least = iter((self.softness.to(h.dtype).abs() + self.length_eps).split(number))
-            done = [
-                torch.ones_like(block) if known else block / (length + next(least))[..., None]
-                for (block, known), length in zip(runs, lengths, strict=True)
-            ]
-        y = torch.cat([h[:, :0], *(block.flatten(1) for block in done)], 1)
+            y = polar.directions(self.softness.to(h.dtype).abs() + self.length_eps)
         if self.residual is not None:
             y = h + self.residual * y
         result = y = given.restore(y.to(given.x.dtype))
         if self.mode == "pair":
             result = (given.restore_rows(content.to(given.x.dtype)), y)
-        return (result, self._statistics(given, together, rows)) if self.statistics else result
+        return (result, self._statistics(given, polar.lengths, rows)) if self.statistics else result
 
     def inverse(self, y: Float[Tensor, "*shape"], statistics: PoolStatistics) -> Float[Tensor, "*shape"]:
         r"""The features from the output and the statistics: $x=\frac{y-\beta}{\gamma}\,S^{\tau}+\alpha\mu$.
@@ -465,8 +379,7 @@ class GeometricNorm(nn.Module):
         given = NodeFeatures.read(y, None, None, self.fields.dim, self.fields.block)
         mean, scale = statistics.mean.reshape_as(given.x), statistics.log_scale.flatten(0, -2)
         scale = scale if self._first_of_field is None else scale[:, self.fields.field_of_column]
-        pairs = zip(self._parts_of(given.x), self._parts_of(mean), self._parts_of(scale), strict=True)
-        return given.restore(self._put_back([restored(part, u, m, s) for (part, u), (_, m), (_, s) in pairs]))
+        return given.restore(self.parts.restored(given.x, mean, scale))
 
     def extra_repr(self) -> str:
         """The features, and the settings that are not the usual ones."""
@@ -476,18 +389,3 @@ class GeometricNorm(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
-
-
-def _arguments(part: Part, learn_alpha: bool, learn_exponent: bool | None, source: str) -> dict[str, Any]:
-    """The arguments of the layer of one part."""
-    settings = dict(part.settings)
-    exponent = settings["exponent"]
-    if exponent == 0 or source == "count":
-        settings["scale"], exponent = None, 1.0
-    learned = 0 < exponent < 1 if learn_exponent is None else learn_exponent
-    return {
-        **settings,
-        "exponent": exponent,
-        "learn_exponent": learned and settings["scale"] is not None,
-        "learn_alpha": learn_alpha,
-    }

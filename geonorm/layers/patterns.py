@@ -8,6 +8,10 @@ from typing import Any
 
 from geonorm.layers.fields import Features, Fields
 
+#: The settings that may be given per type.
+PER_TYPE = ("mean", "alpha", "scale", "statistic", "exponent", "eps", "gain", "normalization")
+#: Where mean and scale come from, and what is standardized.
+CHOICES = {"source": ("batch", "running", "constant", "count"), "mode": ("direct", "product", "pair")}
 #: The key of a mapping for all types that it does not name.
 REST = "rest"
 
@@ -109,3 +113,47 @@ def _irreps(fields: Fields, types: list[int]) -> Features:
 
     wanted = [fields.types[number] for number in types]
     return o3.Irreps([(number, irrep) for number, irrep in fields.irreps if irrep in wanted])
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of :class:`~geonorm.GeometricNorm` that are out of range or contradict each other.
+
+    Args:
+        settings: All arguments of the layer by their names.
+
+    Raises:
+        ValueError: If one is out of range, or two contradict each other.
+    """
+    for name, allowed in CHOICES.items():
+        if settings[name] not in allowed:
+            raise ValueError(f"{name} is {settings[name]!r}, expected one of {', '.join(map(repr, allowed))}")
+    for name, (least, most) in {"alpha": (0, 1), "exponent": (0, float("inf"))}.items():
+        values = settings[name].values() if isinstance(settings[name], Mapping) else [settings[name]]
+        if not all(least <= value <= most for value in values):
+            raise ValueError(f"{name} is {settings[name]}, expected numbers from {least} to {most}")
+    source, mode, residual, constant = (settings[name] for name in ("source", "mode", "residual", "constant"))
+    smoothing, length_eps = settings["smoothing"], settings["length_eps"]
+    mappings = [name for name in PER_TYPE if isinstance(settings[name], Mapping)]
+    if mode != "direct" and mappings:
+        raise ValueError(
+            f"mode {mode!r} standardizes lengths, which are all of type 0e: "
+            f"{', '.join(mappings)} cannot differ between types"
+        )
+    if residual is not None and (mode == "pair" or residual < 0):
+        raise ValueError(f"residual is {residual} in mode {mode!r}: expected a number >= 0, and no pair")
+    if not constant > 0:
+        raise ValueError(f"constant is {constant}, expected a positive number: the features are divided by it")
+    if smoothing < 0 or length_eps < 0 or (mode == "product" and not length_eps):
+        raise ValueError(
+            f"length_eps is {length_eps} and smoothing {smoothing}, expected numbers >= 0; in mode "
+            "'product' the lengths are divided by and length_eps must be positive"
+        )
+    if source == "count" and (
+        settings["mean"] is not None or settings["learn_exponent"] or "exponent" in mappings or mode != "direct"
+    ):
+        raise ValueError(
+            "source 'count' divides by a power of a number of nodes and does nothing else: "
+            "leave mean out, give one exponent that is not learned, and mode 'direct'"
+        )
+    if source == "count" and settings["statistics"]:
+        raise ValueError("source 'count' removes nothing: there are no statistics to return")

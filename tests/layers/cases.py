@@ -146,13 +146,13 @@ BY_GRAPH = {"mean": "x", "alpha": {"0e": 1.0, "rest": 0.5}, "learn_alpha": True,
 BY_BATCH = {"mean": {"0e": "bx"}, "scale": "bxm", "exponent": 1.0, "source": "running"}
 PRODUCT = {"mean": "v", "scale": "v", "mode": "product", "residual": 0.5}
 LENGTHS = {"mean": "bx", "scale": "bx", "exponent": 1.0, "source": "running", "mode": "pair"}
-LENGTHS |= {"length_eps": 0.01, "smoothing": 0.1}
+LENGTHS |= {"gain": False, "length_eps": 0.01, "smoothing": 0.1}
 CONSTANT = {"scale": "bxvtm", "source": "constant", "constant": 3.0}
 
 
 def general(form: Form, settings: dict[str, object], **facts: object) -> Case:
     """The general layer with some settings, which it shows in the order of its arguments."""
-    order = ("mean", "alpha", "learn_alpha", "scale", "exponent", "source", "constant", "mode", "length_eps")
+    order = ("mean", "alpha", "learn_alpha", "scale", "exponent", "gain", "source", "constant", "mode", "length_eps")
     shown = [f"{name}={settings[name]!r}" for name in (*order, "smoothing", "residual") if name in settings]
     shown = [text for text in shown if text != "source='batch'"]
     return Case(build(gn.GeometricNorm, **settings), f"GeometricNorm({', '.join(['…', *shown])})", form, **facts)
