@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from geonorm.viz.charts import MARKERS, spoken
 from geonorm.viz.style import COLORS
@@ -71,6 +72,10 @@ def ranking(
     if reference is not None:
         ax.axvline(errors[reference].mean, color=COLORS["ink"], linewidth=1, linestyle=":")
     ax.set_xscale("log")
+    # Errors of variants rarely span a power of ten, at which alone the axis would have numbers.
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(left, right)
     ax.set_yticks(range(len(names)), names, fontsize=10)
     ax.invert_yaxis()
