@@ -10,9 +10,9 @@ WIDTHS = (390, 1280)
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 #: Parts that are made alike many times; the first of them, or those of one page, stand for all.
 ALIKE = {"": [".highlight", ".sig", "dl.py ~ dl.py"], "book/how_to_use.html": []}
-AXE = """async ([standard, exclude]) => {
+AXE = """async ([rules, exclude]) => {
   // Not preload: axe would fetch style sheets again, from addresses of its own making.
-  const options = {runOnly: {type: 'tag', values: standard}, resultTypes: ['violations'], preload: false};
+  const options = {runOnly: rules, resultTypes: ['violations'], preload: false};
   const found = await axe.run({exclude}, options);
   return found.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v =>
     `${v.id} (${v.impact}, ${v.nodes.length} places): ${v.nodes[0].target.join(' ')} ${v.nodes[0].html.slice(0, 160)} `
@@ -72,11 +72,10 @@ def open_context(browser, address):
 
 
 @pytest.fixture(scope="session")
-def visit(open_context, address):
+def visit(open_context, address, audit):
     """Return a function that says what is seen on a page; each page is visited once."""
     context = open_context()
     page = context.new_page()
-    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     errors, visits = [], {}
 
     def hear(message):
@@ -93,8 +92,7 @@ def visit(open_context, address):
             page.set_viewport_size({"width": WIDTHS[-1], "height": 900})
             settle(page, address + name)
             facts = page.evaluate(FACTS)
-            page.evaluate(axe)
-            violations = page.evaluate(AXE, [STANDARD, [[each] for each in ALIKE.get(name, ALIKE[""])]])
+            violations = audit(page, name)
             wide = {}
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})
@@ -103,3 +101,15 @@ def visit(open_context, address):
         return visits[name]
 
     return see
+
+
+@pytest.fixture(scope="session")
+def audit():
+    """Return a function that lets axe-core look at an open page."""
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+    def look(page, name, rules=STANDARD):
+        page.evaluate(axe)
+        return page.evaluate(AXE, [rules, [[each] for each in ALIKE.get(name, ALIKE[""])]])
+
+    return look

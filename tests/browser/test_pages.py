@@ -1,9 +1,11 @@
 """Every page of the built book, in a browser without a network, at the width of a laptop and of a phone."""
 
 import pytest
-from browser.site import PAGES, broken
+from browser.site import PAGES, broken, settle
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built: make book")
+#: One page of prose, one with tables of the library's own HTML, one with code, reports and figures that move.
+DARK = ("how_to_use", "errata", "17_choosing")
 pages = pytest.mark.parametrize("name", PAGES)
 
 
@@ -45,3 +47,10 @@ def test_the_page_does_not_scroll_sideways(name, width, visit):
 @pages
 def test_axe_finds_nothing_serious(name, visit):
     assert visit(name).violations == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if any(part in name for part in DARK)])
+def test_words_can_be_read_on_a_dark_page(name, open_context, address, audit):
+    page = open_context("dark").new_page()
+    settle(page, address + name)
+    assert audit(page, name, ["color-contrast"]) == []
