@@ -28,8 +28,8 @@ CLAIMS = (
         verdict="not confirmed",
         finding=(
             "A network without the neighbour average alone starts with as large a gradient and trains well. Without "
-            "the energy shift gradients grow later, since the layers have to build the missing constant. With depth they "
-            "explode only where the neighbour average is missing from a deeper network."
+            "the energy shift gradients grow later, as the layers build the missing constant. With depth they explode "
+            "only where the neighbour average is missing from a deeper network."
         ),
         shown=("large-or-exploding", "explosion-with-depth"),
     ),
@@ -53,7 +53,8 @@ CLAIMS = (
         verdict="refined",
         finding=(
             "Not sufficient: some rows that match are worse than no norm at all. Necessary: a tendency, not a law. On "
-            "forces the worst rows all fail a condition, but so do some of the best; on couplings it hardly matters."
+            "forces the worst rows all fail a condition, but some that fail are as good as no norm; on couplings it "
+            "hardly matters."
         ),
         shown=("claim-c25",),
     ),
