@@ -84,7 +84,8 @@ def swap_rows(
         normalizations: ``"none"``, or names of rows.
         train: Number of training molecules.
         test: Number of test molecules.
-        model: Further arguments of :class:`geonorm.models.backbone.Backbone`, such as ``width``, beside :data:`MODEL`.
+        model: Further arguments of :class:`geonorm.models.backbone.Backbone`, such as ``width``; without them 16 channels, 2
+            blocks and 8 radial functions.
         batch_size: Molecules per step and process.
         learning_rate: Of Adam at the start.
         decay: What it is multiplied by after every epoch.
@@ -102,11 +103,11 @@ def swap_rows(
         Records with ``target``, ``normalization``, ``seed``, ``epoch``, ``train_loss``, ``train_error`` (in training
         mode, while the network changes; in epoch 0 in evaluation mode), ``test_error`` (in evaluation mode),
         ``test_live_error`` (in training mode, on batches of 50), the same two of ``energy_error`` (not a number for
-        couplings), ``gradient_norm``, and :data:`AFTER`: in the last record of a run the relative errors of rotations
-        and reflections and of permutations, and how far other batch mates move a prediction
-        (:func:`geonorm.experiments.symmetry.symmetry_errors` of forces or values, on 8 test molecules), in training
-        and in evaluation mode. Numbers have five digits. A run that diverges goes on and has records that are not
-        finite.
+        couplings) and ``gradient_norm``; in the last record of a run also ``rotation``, ``rotation_evaluation``,
+        ``permutation``, ``coupling`` and ``coupling_evaluation``, elsewhere not numbers: the relative errors of
+        rotations and reflections, of permutations, and how far other batch mates move a prediction
+        (:func:`geonorm.experiments.symmetry.symmetry_errors` of forces or values, on 8 test molecules), in training and
+        in evaluation mode. Numbers have five digits. A run that diverges goes on and has records that are not finite.
 
     Raises:
         ValueError: If a name is unknown, the set is too small, or ``out`` holds runs with other settings.

@@ -38,7 +38,7 @@ def ranking(
 
     Args:
         ax: Where to draw.
-        errors: From :func:`geonorm.experiments.final_errors`.
+        errors: From :func:`geonorm.experiments.summary.final_errors`.
         x_label: The error with its unit.
         groups: What kind of variant each is; kinds have colours and markers of their own, explained in a legend.
         reference: A variant at whose mean a vertical line stands.
