@@ -26,7 +26,7 @@ export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := passive
 export PYTHONHASHSEED := 0
 
-.PHONY: help env book serve slides handout test test-unit test-notebooks test-book test-browser notebooks lint format bench clean FORCE
+.PHONY: help env book serve slides handout test test-unit test-notebooks test-book test-browser linkcheck pdf notebooks lint format bench clean FORCE
 
 help:  ## Say what each target does
 	@echo "geonorm: targets of make"
@@ -104,6 +104,13 @@ test-book: book  ## Build the book strictly from a clean tree
 test-browser: env  ## Open every page of the built book in Chromium without a network (skipped where there is none)
 	@[ -f _build/html/index.html ] || $(MAKE) book
 	@$(BIN)/python -m pytest tests/browser
+
+linkcheck: env  ## Follow every link of the book to other sites (needs a network)
+	@$(BIN)/jupyter-book build --all --builder linkcheck .
+
+pdf: env  ## Print the whole book into _build/geonorm.pdf with Chromium
+	@[ -f _build/html/index.html ] || $(MAKE) book
+	@$(BIN)/python book/pdf.py _build/html _build/geonorm.pdf
 
 notebooks: env  ## Execute every notebook from its text and write it with its outputs (ONLY="07 errata" for some)
 	@$(BIN)/python notebooks/execute.py --jobs $(JOBS) $(ONLY)
