@@ -9,13 +9,15 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 #: The chapters that read finished runs from book/results.
 CHAPTERS = [path for number in (12, 13, 14, 15) for path in NOTEBOOKS.glob(f"{number}_*.ipynb")]
-#: A decimal, or a number of three figures or more: smaller ones count things or name sections.
-NUMBER = r"(?<![\w.,-])(?:\d+\.\d+|\d{3,})(?![\w,]*\d)"
+#: A decimal: whole numbers count things, tell years, or are facts about the data of others.
+NUMBER = r"(?<![\w.,-])\d+\.\d+(?![\w,]*\d)"
 
 
 def prose(source: str) -> str:
-    """Markdown without formulas, roles, code, labels of lists and links."""
-    return re.sub(r"\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|`[^`]*`|\]\([^)]*\)|^ *\d+\.", "", source, flags=re.DOTALL)
+    """Markdown without formulas, roles, code, links and sections of the survey."""
+    return re.sub(
+        r"\$\$.*?\$\$|\$[^$]*\$|\{[\w:]+\}`[^`]*`|`[^`]*`|\]\([^)]*\)|Sections? \d\.\d", "", source, flags=re.DOTALL
+    )
 
 
 def said_by_cells(notebook) -> str:
