@@ -93,8 +93,9 @@ def figure2_gemnet(
         out: Folder for one file per finished run, fitted factors, logs, checkpoints and the result,
             ``figure2-gemnet.csv`` with ``figure2-gemnet.json``; further ``figure2-gemnet-depth.csv``, activations and
             gradients by layer before and after training, and ``figure2-gemnet-symmetry.csv``, the errors of the
-            symmetries after it (:func:`layer_sizes` and :func:`symmetry_errors` of 8 training configurations). A
-            second call with equal settings continues where the first stopped. None writes nothing.
+            symmetries after it (:func:`layer_sizes` and :func:`~geonorm.experiments.symmetry.symmetry_errors` of 8
+            training configurations). A second call with equal settings continues where the first stopped. None writes
+            nothing.
         progress: Show Lightning's progress bar.
         devices: How many devices, or which; Lightning's argument.
         strategy: How they share the work; Lightning's argument.

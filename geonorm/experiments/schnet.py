@@ -80,8 +80,8 @@ def figure2_schnet(
         out: Folder for one file per finished run, logs, checkpoints and the result, ``figure2-schnet.csv`` with
             ``figure2-schnet.json``; further ``figure2-schnet-depth.csv``, activations and gradients by layer before and
             after training, and ``figure2-schnet-symmetry.csv``, the errors of the symmetries after it
-            (:func:`layer_sizes` and :func:`symmetry_errors` of 16 training molecules). A second call with equal
-            settings continues where the first stopped. None writes nothing.
+            (:func:`layer_sizes` and :func:`~geonorm.experiments.symmetry.symmetry_errors` of 16 training molecules). A
+            second call with equal settings continues where the first stopped. None writes nothing.
         progress: Show Lightning's progress bar.
         devices: How many devices, or which; Lightning's argument.
         strategy: How they share the work; Lightning's argument.

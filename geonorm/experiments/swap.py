@@ -84,8 +84,8 @@ def swap_rows(
         normalizations: ``"none"``, or names of rows.
         train: Number of training molecules.
         test: Number of test molecules.
-        model: Further arguments of :class:`geonorm.models.backbone.Backbone`, such as ``width``; without them 16 channels, 2
-            blocks and 8 radial functions.
+        model: Further arguments of :class:`geonorm.models.backbone.Backbone`, such as ``width``; without them 16
+            channels, 2 blocks and 8 radial functions.
         batch_size: Molecules per step and process.
         learning_rate: Of Adam at the start.
         decay: What it is multiplied by after every epoch.
