@@ -57,7 +57,7 @@ CLAIMS = (
             "The forces, which are nearly all of the loss, get worse with every usual layer that we tried. BatchNorm "
             "loses most in evaluation mode, which is not the function that was trained."
         ),
-        shown=("case1-training",),
+        shown=("case1-training", "gemnet-long"),
     ),
     Claim(
         id="C6",
@@ -102,7 +102,7 @@ CLAIMS = (
             "In Case 1 it does, and most of the loss comes from evaluation mode. In Case 2 the repair changes little "
             "in short trainings. In Case 4 the target and the place decide. Case 3 we did not train."
         ),
-        shown=("case1-training", "case4-on-the-data"),
+        shown=("case1-training", "case4-on-the-data", "is-a-match-necessary"),
     ),
     Claim(
         id="C10",
