@@ -72,6 +72,20 @@ def test_notebook_may_be_committed(notebook):
 
 
 @notebooks
+def test_figures_that_move_say_every_state_and_stay_small(notebook):
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            page = output.get("data", {}).get("text/html", "")
+            if 'class="gn-frames"' in page:
+                words = re.findall(r"<li>(.*?)</li>", page)
+                assert len(page.encode()) <= 40_000
+                assert f"All {len(words)} states in words" in page
+                # Words that are always the same do not say what the slider changes.
+                assert len(set(words)) > 1
+                assert min(map(len, words)) > 10
+
+
+@notebooks
 def test_notebook_holds_nothing_of_the_machine_that_ran_it(notebook):
     assert nbformat.read(notebook, as_version=4).metadata.get("language_info", {}).get("version") is None
     assert re.findall(r"/(?:home|root|Users|tmp|work)/\w+", notebook.read_text()) == []
