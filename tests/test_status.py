@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +25,8 @@ def root(tmp_path):
     for folder in ("notebooks", "book/results"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("notebooks/02_b", "notebooks/01_a", "book/errata"):
-        (tmp_path / f"{name}.ipynb").write_text("{}")
+        cells = [nbformat.v4.new_markdown_cell(f"# Title of {name[-1]}: and more\n\nText.")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
     return tmp_path
 
 
@@ -31,11 +34,15 @@ def test_every_notebook_has_its_line_and_the_sum_is_theirs(status, root):
     costs = {name: COST | {"versions": {"torch": "2.13.0"}} for name in ("01_a", "02_b", "errata", "gone")}
     (root / "book/results/notebooks.json").write_text(json.dumps(costs))
     lines = status.notebook_costs(root).splitlines()
-    assert lines[1] == "| :-- | --: | --: | --: | :-- |"
-    assert lines[2] == "| {doc}`/notebooks/01_a` | 90 | 510 | 33 | 2026-11-28 |"
-    assert [line.split("`")[1] for line in lines[2:5]] == ["/notebooks/01_a", "/notebooks/02_b", "/book/errata"]
+    assert lines[1] == "| :-- | --: | --: | --: |"
+    assert lines[2] == "| {doc}`Title of a </notebooks/01_a>` | 90 | 510 | 33 |"
+    assert [re.findall("<(.*)>", line) for line in lines[2:5]] == [
+        ["/notebooks/01_a"],
+        ["/notebooks/02_b"],
+        ["/book/errata"],
+    ]
     # Three notebooks of a minute and a half; one that is no longer there does not count.
-    assert lines[-1] == "All together need 4 minutes of one core. Python 3.11.7, torch 2.13.0."
+    assert lines[-1] == "All together need 4 minutes of one core. Executed 2026-11-28; Python 3.11.7, torch 2.13.0."
 
 
 def test_a_notebook_without_its_cost_is_named(status, root):

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -35,7 +36,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def notebook_costs(root: Path) -> str:
     """Say in Markdown what each notebook of the book costs, and their sum."""
     kept = json.loads((root / RESULTS / COSTS).read_text())
-    rows, total = [], 0
+    rows, dates, total = [], set(), 0
     for folder in ("notebooks", "book"):
         for notebook in sorted((root / folder).glob("*.ipynb")):
             cost = kept.get(notebook.stem)
@@ -43,11 +44,21 @@ def notebook_costs(root: Path) -> str:
                 raise ValueError(f"{notebook.name} is not in {RESULTS}/{COSTS}: execute it")
             total += cost["cpu_seconds"]
             numbers = [str(cost["cpu_seconds"]), f"{cost['memory_mb']:.0f}", str(cost["kilobytes"])]
-            rows.append([f"{{doc}}`/{folder}/{notebook.stem}`", *numbers, cost["date"]])
+            rows.append([f"{{doc}}`{_short_title(notebook)} </{folder}/{notebook.stem}>`", *numbers])
+            dates.add(cost["date"])
     cost = next(iter(kept.values()))
     versions = ", ".join(f"{name} {number}" for name, number in cost["versions"].items())
-    said = f"All together need {total / 60:.0f} minutes of one core. Python {cost['python']}, {versions}."
-    return table(["notebook", "seconds of one core", "memory, MB", "size, kB", "executed"], rows) + f"\n\n{said}"
+    when = " to ".join(sorted({min(dates), max(dates)}))
+    said = (
+        f"All together need {total / 60:.0f} minutes of one core. Executed {when}; Python {cost['python']}, {versions}."
+    )
+    return table(["notebook", "seconds of one core", "memory, MB", "size, kB"], rows) + f"\n\n{said}"
+
+
+def _short_title(notebook: Path) -> str:
+    """The title of a notebook up to its colon: a column of a phone is narrow."""
+    first = nbformat.read(notebook, as_version=4).cells[0].source
+    return first.splitlines()[0].removeprefix("# ").split(":")[0]
 
 
 def long_runs(root: Path) -> str:
