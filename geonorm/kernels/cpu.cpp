@@ -53,6 +53,7 @@ struct Recipe {
     int64_t columns, statistic;
     int64_t balanced;        // whether the weighted sums of w vanish when the whole mean is subtracted
     int64_t single;          // whether every column has a mean of its own, or none
+    int64_t uniform;         // whether all columns have one weight in the scale
     double eps;
     Columns mean, scale;
 };
@@ -308,6 +309,12 @@ template <class T> struct Problem {
         index rows = BLOCK / most(1, columns() * index(sizeof(T)));
         return rows < 8 ? 8 : rows > 256 ? 256 : rows;
     }
+    // Whether each row is a pool of its own that shares one scale and at most one mean: the sums run along the row.
+    bool rowwise() const {
+        return !batch.ptr && !alpha && !tau && recipe.scale.kind == ALL && recipe.statistic != OWN &&
+               (recipe.mean.kind == NONE || (recipe.mean.kind == ALL && recipe.statistic == RESIDUAL)) &&
+               recipe.uniform;
+    }
     A power(A moment, index group) const {
         return tau ? A(std::pow(moment, A(-0.5) * tau[group])) : A(1) / std::sqrt(moment);
     }
@@ -466,6 +473,34 @@ template <class T> struct Forward : Problem<T> {
             COLUMNS store(o + c, (load(p + c) - shift[c]) * factor[c] + added[c]);
             if (this->streaming) stream(y + at, o, columns * index(sizeof(T)));
         });
+    }
+    void along_row(Space& s, index k) const {
+        const index columns = this->columns(), row_bytes = columns * index(sizeof(T));
+        const bool centred = this->has_mean();
+        const T* RESTRICT p = this->x + k * columns;
+        A about = 0;
+        if (centred) {
+            A sum = 0, rest = 0;
+            _Pragma("omp simd reduction(+ : sum)") for (index c = 0; c < columns; c++) sum += load(p + c);
+            about = sum / A(columns);
+            _Pragma("omp simd reduction(+ : rest)") for (index c = 0; c < columns; c++) rest += load(p + c) - about;
+            about += rest / A(columns);
+            if (mean) mean[k] = about;
+        }
+        A squares = 0;
+        _Pragma("omp simd reduction(+ : squares)") for (index c = 0; c < columns; c++) {
+            A d = load(p + c) - about;
+            squares += d * d;
+        }
+        squares *= weights<A>(this->recipe.scale)[0];
+        if (square) square[k] = squares;
+        const A rho = A(1) / std::sqrt(squares + A(this->recipe.eps));
+        const A *RESTRICT gamma = this->gamma, *RESTRICT beta = this->beta;
+        T* RESTRICT o = this->streaming ? s.row : y + k * columns;
+        if (gamma && beta) COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]) + beta[c]);
+        else if (gamma) COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]));
+        else COLUMNS store(o + c, (load(p + c) - about) * rho + (beta ? beta[c] : A(0)));
+        if (this->streaming) stream(y + k * columns, o, row_bytes);
     }
     static constexpr index gathered = 0;
     void end(Space&, double*, index) const {}
@@ -758,6 +793,35 @@ template <class T> struct Backward : Known<T> {
             if (this->streaming) stream(dx + at, o, columns * index(sizeof(T)));
         });
     }
+    void along_row(Space& s, index k) const {
+        const index columns = this->columns();
+        const T *RESTRICT p = this->x + k * columns, *RESTRICT q = this->g + k * columns;
+        const A about = this->has_mean() ? this->mean[k] : A(0), moment = this->square[k] + A(this->recipe.eps);
+        const A rho = A(1) / std::sqrt(moment);
+        const A* RESTRICT gamma = this->gamma;
+        A by_mean = 0, by_rho = 0;
+        _Pragma("omp simd reduction(+ : by_mean, by_rho)") for (index c = 0; c < columns; c++) {
+            A gradient = gamma ? gamma[c] * load(q + c) : load(q + c);
+            by_mean += gradient;
+            by_rho += gradient * (load(p + c) - about);
+        }
+        const A b = -weights<A>(this->recipe.scale)[0] * by_rho * rho / moment;
+        const A e = this->has_mean() ? -rho * by_mean / A(columns) : A(0);
+        if (dgamma) {
+            A* RESTRICT into = s.gathered.of(1);
+            COLUMNS into[c] += load(q + c) * (load(p + c) - about) * rho;
+        }
+        if (dbeta) {
+            A* RESTRICT into = s.gathered.of(2);
+            COLUMNS into[c] += load(q + c);
+        }
+        s.gathered.pool_done();
+        if (!dx) return;
+        T* RESTRICT o = this->streaming ? s.row : dx + k * columns;
+        if (gamma) COLUMNS store(o + c, (rho * gamma[c]) * load(q + c) + b * (load(p + c) - about) + e);
+        else COLUMNS store(o + c, rho * load(q + c) + b * (load(p + c) - about) + e);
+        if (this->streaming) stream(dx + k * columns, o, columns * index(sizeof(T)));
+    }
     static constexpr index gathered = 4;
     void end(Space& s, double* totals, index stride) const {
         s.gathered.flush();
@@ -791,7 +855,9 @@ template <class T> struct Twice : Known<T> {
               moved(arrays.take()), a(arrays.take()), a1(arrays.take()), b(arrays.take()), b1(arrays.take()),
               e1(arrays.take()), e2(arrays.take()), spare(arrays.take()), lost(arrays.take()),
               row(reinterpret_cast<T*>(arrays.take())), row2(reinterpret_cast<T*>(arrays.take())),
-              total(totals.take(6)) {}
+              total(totals.take(6)) {
+            for (index c = 0; c < p.columns(); c++) a[c] = 1;
+        }
         Arrays<A> arrays;
         Arrays<double> totals;
         typename Known<T>::Statistics known;
@@ -879,7 +945,7 @@ template <class T> struct Twice : Known<T> {
         A *RESTRICT e1 = space.e1, *RESTRICT e2 = space.e2, *RESTRICT cen_v = space.cen_v;
         A *RESTRICT rho_dot = space.rho_dot, *RESTRICT rho1_dot = space.rho1_dot, *RESTRICT spare = space.spare;
         A *RESTRICT moment_dot = space.moment_dot, *RESTRICT rho_dot_each = space.rho_dot_each;
-        const bool scaled = this->has_scale(), centres_w = this->centres_w();
+        const bool centres_w = this->centres_w();
         const auto how = this->sum_w();
         this->sum_of_w(s, rows_, space.sums + 5 * stride);
 
@@ -900,23 +966,19 @@ template <class T> struct Twice : Known<T> {
             for (index k = 0; k < r.scale.groups; k++) groups[k] /= -rows;
             expanded(r.scale, columns, groups, w_shift);
         }
-        if (scaled) {
-            weighted(r.scale, columns, sww_dot, moment_dot);
-            for (index k = 0; k < r.scale.groups; k++) {
-                A dot = A(2) * moment_dot[k] / rows;
-                moment_dot[k] = dot;
-                rho_dot[k] = s.rho1[k] * dot;
-                rho1_dot[k] = -(this->half_tau(k) + A(1)) * s.rho1[k] / s.moment[k] * dot;
-            }
-            if (tau_dot)
-                for (index k = 0; k < r.scale.groups; k++) {
-                    rho_dot[k] += this->rho_tau(s, k) * tau_dot[k];
-                    rho1_dot[k] += this->rho1_tau(s, k) * tau_dot[k];
-                }
-            expanded(r.scale, columns, rho_dot, rho_dot_each);
-        } else {
-            COLUMNS rho_dot_each[c] = 0;
+        weighted(r.scale, columns, sww_dot, moment_dot);
+        for (index k = 0; k < r.scale.groups; k++) {
+            A dot = A(2) * moment_dot[k] / rows;
+            moment_dot[k] = dot;
+            rho_dot[k] = s.rho1[k] * dot;
+            rho1_dot[k] = -(this->half_tau(k) + A(1)) * s.rho1[k] / s.moment[k] * dot;
         }
+        if (tau_dot)
+            for (index k = 0; k < r.scale.groups; k++) {
+                rho_dot[k] += this->rho_tau(s, k) * tau_dot[k];
+                rho1_dot[k] += this->rho1_tau(s, k) * tau_dot[k];
+            }
+        expanded(r.scale, columns, rho_dot, rho_dot_each);
         COLUMNS {
             A factor = gamma ? gamma[c] : A(1), factor_dot = gamma_dot ? gamma_dot[c] : A(0);
             still[c] = factor * sgu[c];
@@ -924,26 +986,22 @@ template <class T> struct Twice : Known<T> {
             a[c] = factor * rho[c];
             a1[c] = factor * rho_dot_each[c] + factor_dot * rho[c];
         }
-        if (scaled) {
-            added(r.scale, columns, still, groups);
-            added(r.scale, columns, moved, spare);
-            if (owner && dtau)
-                for (index k = 0; k < r.scale.groups; k++) {
-                    A logarithm = std::log(s.moment[k]);
-                    A by_tau = spare[k] * this->rho_tau(s, k) + groups[k] * this->rho1_tau(s, k) * moment_dot[k];
-                    if (tau_dot) by_tau += groups[k] * A(0.25) * logarithm * logarithm * s.rho[k] * tau_dot[k];
-                    space.gathered.of(2)[k] += by_tau;
-                }
+        added(r.scale, columns, still, groups);
+        added(r.scale, columns, moved, spare);
+        if (owner && dtau)
             for (index k = 0; k < r.scale.groups; k++) {
-                spare[k] = spare[k] * s.rho1[k] + groups[k] * rho1_dot[k];
-                groups[k] *= s.rho1[k];
+                A logarithm = std::log(s.moment[k]);
+                A by_tau = spare[k] * this->rho_tau(s, k) + groups[k] * this->rho1_tau(s, k) * moment_dot[k];
+                if (tau_dot) by_tau += groups[k] * A(0.25) * logarithm * logarithm * s.rho[k] * tau_dot[k];
+                space.gathered.of(2)[k] += by_tau;
             }
-            this->by_square(rows, groups, b);
-            this->by_square(rows, spare, b1);
-            COLUMNS e2[c] = b[c] * w_shift[c];
-        } else {
-            COLUMNS b[c] = b1[c] = e2[c] = 0;
+        for (index k = 0; k < r.scale.groups; k++) {
+            spare[k] = spare[k] * s.rho1[k] + groups[k] * rho1_dot[k];
+            groups[k] *= s.rho1[k];
         }
+        this->by_square(rows, groups, b);
+        this->by_square(rows, spare, b1);
+        COLUMNS e2[c] = b[c] * w_shift[c];
         COLUMNS
             e1[c] = a[c] * u_shift[c] + a1[c] * offset[c] + (beta_dot ? beta_dot[c] : A(0));
         if (this->has_mean()) {
@@ -974,29 +1032,61 @@ template <class T> struct Twice : Known<T> {
     }
     void apply(Space& s, index first, index last) const {
         const index columns = this->columns(), bytes = columns * index(sizeof(T));
-        const bool scaled = this->has_scale(), streaming = this->streaming;
+        const bool streaming = this->streaming;
         const A *RESTRICT shift = s.known.shift, *RESTRICT a = s.a, *RESTRICT a1 = s.a1, *RESTRICT b = s.b;
         const A *RESTRICT b1 = s.b1, *RESTRICT e1 = s.e1, *RESTRICT e2 = s.e2;
         each_row<T>(*this, first, last, [&](index at) {
             const T *RESTRICT p = this->x + at, *RESTRICT q = this->g + at, *RESTRICT z = v + at;
             T *RESTRICT o = streaming || !dg ? s.row : dg + at, *RESTRICT o2 = streaming || !dx ? s.row2 : dx + at;
-            if (scaled) {
-                COLUMNS {
-                    A w = load(p + c) - shift[c], along = load(z + c), gradient = load(q + c);
-                    store(o + c, a[c] * along + a1[c] * w + e1[c]);
-                    store(o2 + c, a1[c] * gradient + b[c] * along + b1[c] * w + e2[c]);
-                }
-            } else {
-                COLUMNS store(o2 + c, a1[c] * load(q + c) + e2[c]);
-                if (gamma_dot)
-                    COLUMNS
-                        store(o + c, a[c] * load(z + c) + a1[c] * load(p + c) + e1[c]);
-                else
-                    COLUMNS store(o + c, a[c] * load(z + c) + e1[c]);
+            COLUMNS {
+                A w = load(p + c) - shift[c], along = load(z + c), gradient = load(q + c);
+                store(o + c, a[c] * along + a1[c] * w + e1[c]);
+                store(o2 + c, a1[c] * gradient + b[c] * along + b1[c] * w + e2[c]);
             }
             if (streaming && dg) stream(dg + at, o, bytes);
             if (streaming && dx) stream(dx + at, o2, bytes);
         });
+    }
+    void along_row(Space& s, index k) const {
+        const index columns = this->columns(), bytes = columns * index(sizeof(T));
+        const T *RESTRICT p = this->x + k * columns, *RESTRICT q = this->g + k * columns, *RESTRICT z = v + k * columns;
+        const A about = this->has_mean() ? this->mean[k] : A(0), moment = this->square[k] + A(this->recipe.eps);
+        const A rho = A(1) / std::sqrt(moment), rho1 = A(-0.5) * rho / moment;
+        const A weight = A(2) * weights<A>(this->recipe.scale)[0], mean_of = this->has_mean() ? A(1) / A(columns) : A(0);
+        // The parameters where they are, or ones and zeros.
+        const A *RESTRICT gamma = this->gamma ? this->gamma : s.a, *RESTRICT dots = gamma_dot ? gamma_dot : s.b;
+        A sg = 0, sgw = 0, sv = 0, sgv = 0, swv = 0, dotted = 0, dotted_w = 0;
+        _Pragma("omp simd reduction(+ : sg, sgw, sv, sgv, swv, dotted, dotted_w)") for (index c = 0; c < columns; c++) {
+            A raw = load(q + c), gradient = gamma[c] * raw, along = load(z + c), w = load(p + c) - about;
+            sg += gradient;
+            sgw += gradient * w;
+            sv += along;
+            sgv += gradient * along;
+            swv += w * along;
+            dotted += dots[c] * raw;
+            dotted_w += dots[c] * raw * w;
+        }
+        const A lost = -sv * mean_of;
+        const A moment_dot = weight * swv, rho_dot = rho1 * moment_dot, rho1_dot = A(-1.5) * rho1 / moment * moment_dot;
+        const A moved = sgv + lost * sg + dotted_w;
+        const A b = weight * sgw * rho1, b1 = weight * (moved * rho1 + sgw * rho1_dot);
+        const A e2 = b * lost - (rho_dot * sg + rho * dotted) * mean_of;
+        if (dgamma) {
+            A* RESTRICT into = s.gathered.of(1);
+            COLUMNS into[c] += load(q + c) * ((load(z + c) + lost) * rho + (load(p + c) - about) * rho_dot);
+        }
+        s.gathered.pool_done();
+        const bool streaming = this->streaming;
+        T *RESTRICT o = streaming || !dg ? s.row : dg + k * columns;
+        T *RESTRICT o2 = streaming || !dx ? s.row2 : dx + k * columns;
+        const A* RESTRICT added = beta_dot ? beta_dot : s.e1;
+        COLUMNS {
+            A along = load(z + c), w = load(p + c) - about, a = gamma[c] * rho, a1 = gamma[c] * rho_dot + dots[c] * rho;
+            store(o + c, a * (along + lost) + a1 * w + added[c]);
+            store(o2 + c, a1 * load(q + c) + b * along + b1 * w + e2);
+        }
+        if (streaming && dg) stream(dg + k * columns, o, bytes);
+        if (streaming && dx) stream(dx + k * columns, o2, bytes);
     }
     static constexpr index gathered = 3;
     void end(Space& s, double* totals, index stride) const {
@@ -1061,6 +1151,11 @@ template <class P> struct Share {
         p.apply(space, most(begin, low()), least(end, high()));
     }
     void work(double* total) {
+        if (p.rowwise()) {
+            for (index k = low(); k < high(); k++) p.along_row(space, k);
+            if (p.streaming) streamed();
+            return;
+        }
         if (has_front()) shared(first() - 1, total);
         const index first_ = first(), last_ = last(), high_ = high();
         for (index pool = first_; pool < last_; pool++) {
