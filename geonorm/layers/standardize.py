@@ -238,7 +238,7 @@ class Standardize(RunningStatistics):
         Returns:
             The standardized features, of the shape and dtype of ``x``.
         """
-        if not self.track_running_stats and (y := self._quick(x, batch, batch_size)) is not None:
+        if (y := self._quick(x, batch, batch_size)) is not None:
             return y
         given = NodeFeatures.read(x, batch, batch_size, self.fields.dim, self.fields.block)
         if self.track_running_stats and not self.training:
@@ -254,12 +254,22 @@ class Standardize(RunningStatistics):
 
         A small batch costs as much as the Python around its kernel: here there is as little as possible.
         """
+        tracks = self.track_running_stats
         if self._rows is None or x.ndim != 2 or x.shape[1] != self._dim:
+            return None
+        if tracks and not (self.training and self._rows == "batch"):
             return None
         columns = self._modules
         mean, scale = columns.get("mean_columns"), columns.get("scale_columns")
         work = quick(x, self._rows, mean, scale, self.statistic, self.eps, batch, batch_size)
-        return None if work is None else work(x, self._operator_parameters(x))
+        if work is None:
+            return None
+        y = work(x, self._operator_parameters(x), tracks)
+        if tracks:
+            sizes = () if scale is None else scale.sizes
+            group_size = sizes[0][0] if len(sizes) == 1 else scale.group_size if sizes else 1
+            self._update_from_batch(x.shape[0], work.mean, work.square, group_size, self._centred)
+        return y
 
     @property
     def _centred(self) -> bool:
