@@ -22,24 +22,25 @@ _TENSORS = (Tensor, torch.nn.Parameter)
 
 def plainly_called() -> bool:
     """Whether tensors are what they seem: nobody traces, transforms or differentiates forward."""
+    if torch.compiler.is_compiling():
+        return False
     return not (
         torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state() is not None
-        or torch.compiler.is_compiling()
     )
 
 
 def usable(x: Tensor) -> bool:
     """Whether the kernels can read this matrix, now."""
     return (
-        type(x) in _TENSORS
+        plainly_called()
+        and type(x) in _TENSORS
         and x.dtype in cpu.TYPES
         and x.is_cpu
         and x.layout is torch.strided
         and choice.compiled()
-        and plainly_called()
     )
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from geonorm.kernels import analytic, closed, cpu, fused
+from geonorm.kernels import analytic, closed, compiled, cpu, fused
 from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import SEGMENTED, SHARED, Columns
 from geonorm.numerics import accumulation_dtype
@@ -37,6 +37,9 @@ def standardize(
     if work is not None:
         y = work(x, parameters, wants_statistics=True)
         return y, None if plan.mean is None else work.mean, None if plan.scale is None else work.square
+    if torch.compiler.is_compiling() and compiled.knows(x, plan):
+        y, mean, square = compiled.standardize(x, parameters, plan)
+        return y, None if plan.mean is None else mean.detach(), None if plan.scale is None else square.detach()
     if plan.scale is not None and not plan.aligned and plan.statistic == "residual":
         # What is left after the mean is a matrix of its own, whose scale about zero has a closed form again.
         alpha, *rest = parameters.values()
