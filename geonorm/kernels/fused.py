@@ -44,6 +44,11 @@ def usable(x: Tensor) -> bool:
     )
 
 
+def _holds_numbers(values: Tensor | None) -> bool:
+    """Whether this is a plain tensor, not a batch of gradients or something that only looks like a tensor."""
+    return values is None or (type(values) in _TENSORS and not torch._C._functorch.is_legacy_batchedtensor(values))
+
+
 class Work:
     """What is standardized, and its statistics once they are known.
 
@@ -171,7 +176,7 @@ class _Fused(torch.autograd.Function):
         saved, wanted, work = ctx.saved_tensors, ctx.needs_input_grad[:5], ctx.work
         x = saved[0]
         again = torch.is_grad_enabled()
-        if type(g) not in _TENSORS or not plainly_called() or (again and not work.recipe.scale_groups):
+        if not _holds_numbers(g) or not plainly_called() or (again and not work.recipe.scale_groups):
             plan = work.plan(x)
             if plan.scale is None:
                 found = _mean_alone(g, saved, plan)
@@ -198,11 +203,7 @@ class _FusedBackward(torch.autograd.Function):
     def backward(ctx, v, *dots):
         g, x, *parameters = ctx.saved_tensors
         wanted, work = ctx.needs_input_grad, ctx.work
-        if (
-            torch.is_grad_enabled()
-            or not plainly_called()
-            or any(type(d) not in _TENSORS for d in (v, *dots) if d is not None)
-        ):
+        if torch.is_grad_enabled() or not plainly_called() or not all(map(_holds_numbers, (v, *dots))):
             found = closed.double_backward(
                 v, dots, g, x, Parameters(*parameters), work.mean, work.square, work.plan(x), wanted[:2]
             )
