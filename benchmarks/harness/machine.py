@@ -43,7 +43,7 @@ def words() -> dict[str, str]:
         "versions": ", ".join([f"python {platform.python_version()}", *packages]),
         "implementation": choice.in_use(),
         "threads": str(torch.get_num_threads()),
-        "clock": "process CPU time",
+        "clock": "process CPU time" if torch.get_num_threads() == 1 else "wall time",
         "allocator": "MALLOC_* tuned" if tuned else "default",
         "dtype": "float32",
     }
