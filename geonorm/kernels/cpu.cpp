@@ -120,6 +120,36 @@ template <> inline floats load_as<floats, bf16>(const bf16* p) {
 }
 template <class A, class V> inline void put(A* p, V values) { memcpy(p, &values, sizeof(V)); }
 
+// Past the caches: what is written now is read again much later, and need not be read before it is overwritten.
+template <class V> inline void stream(void* p, V values) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64) return _mm512_stream_si512(static_cast<__m512i*>(p), __m512i(values));
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(V) == 32) return _mm256_stream_si256(static_cast<__m256i*>(p), __m256i(values));
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(V) == 16) return _mm_stream_si128(static_cast<__m128i*>(p), __m128i(values));
+#endif
+    memcpy(p, &values, sizeof(V));
+}
+template <bool STREAMING, class T, class V> inline void write(T* p, V values) {
+    if constexpr (sizeof(V) <= sizeof(double) && VECTOR > sizeof(V)) {
+        store(p, values);
+    } else if constexpr (sizeof(T) == 2) {
+        typedef uint16_t halves __attribute__((vector_size(VECTOR / 2)));
+        typedef uint32_t words __attribute__((vector_size(VECTOR)));
+        words bits = words(values), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        rounded = values == values ? rounded : words{} + 0x7fc0;
+        halves narrow = __builtin_convertvector(rounded, halves);
+        if constexpr (STREAMING) stream(p, narrow);
+        else put(p, narrow);
+    } else {
+        if constexpr (STREAMING) stream(p, values);
+        else put(p, values);
+    }
+}
+
 // a b + c, rounded once where the processor can.
 inline float fused(float a, float b, float c) { return a * b + c; }
 inline double fused(double a, double b, double c) { return a * b + c; }
@@ -138,23 +168,6 @@ inline floats fused(floats a, floats b, floats c) { return a * b + c; }
 inline doubles fused(doubles a, doubles b, doubles c) { return a * b + c; }
 #endif
 
-// Copies past the caches: what is written now is read again much later, and need not be read before it is overwritten.
-inline void stream(void* to, const void* from, index bytes) {
-    char* d = static_cast<char*>(to);
-    const char* s = static_cast<const char*>(from);
-#if defined(__SSE2__)
-    if (uintptr_t(d) % 16 == 0) {
-#if defined(__AVX512F__)
-        if (uintptr_t(d) % 64 == 0)
-            for (; bytes >= 64; bytes -= 64, d += 64, s += 64)
-                _mm512_stream_si512(reinterpret_cast<__m512i*>(d), _mm512_loadu_si512(s));
-#endif
-        for (; bytes >= 16; bytes -= 16, d += 16, s += 16)
-            _mm_stream_si128(reinterpret_cast<__m128i*>(d), _mm_loadu_si128(reinterpret_cast<const __m128i*>(s)));
-    }
-#endif
-    memcpy(d, s, size_t(bytes));
-}
 inline void streamed() {
 #if defined(__SSE2__)
     _mm_sfence();
@@ -305,8 +318,9 @@ template <class T> struct Problem {
     bool has_scale() const { return recipe.scale.kind != NONE; }
     bool centres_w() const { return has_mean() && has_scale() && recipe.statistic == RESIDUAL; }
     bool own() const { return has_scale() && recipe.statistic == OWN; }
-    index block() const {
-        index rows = BLOCK / most(1, columns() * index(sizeof(T)));
+    // The rows of a block, of one matrix or of several that are read together.
+    index block(index matrices) const {
+        index rows = BLOCK / most(1, matrices * columns() * index(sizeof(T)));
         return rows < 8 ? 8 : rows > 256 ? 256 : rows;
     }
     // Whether each row is a pool of its own that shares one scale and at most one mean: the sums run along the row.
@@ -320,12 +334,12 @@ template <class T> struct Problem {
     }
 };
 
-// Writes the rows of a pool, from the last block to the first: the last is the one that the cache still holds.
-template <class T, class F> void each_row(const Problem<T>& p, index first, index last, F f) {
-    index block = p.block();
+// Goes through the rows of a pool from the last block to the first: the last is the one that the cache still holds.
+template <class P, class F> void each_block(const P& p, index first, index last, F f) {
+    const index block = p.block(P::matrices);
     for (index high = last; high > first;) {
-        index low = high - first > block ? high - block : first;
-        for (index k = low; k < high; k++) f(p.batch.row(k) * p.columns());
+        const index low = high - first > block ? high - block : first;
+        f(low, high);
         high = low;
     }
 }
@@ -337,7 +351,7 @@ template <class T> struct Forward : Problem<T> {
     T* y;
     A *mean, *square, *own_mean;
 
-    static constexpr index parts = 2;
+    static constexpr index parts = 2, matrices = 1;
     struct Space {
         Space(const Forward& p)
             : arrays(11, p.columns() + 1), totals(2, p.columns()), column_mean(arrays.take()), m2(arrays.take()),
@@ -392,7 +406,7 @@ template <class T> struct Forward : Problem<T> {
     }
     // The moments of rows that belong to one pool, in double: blocks merged by Chan's rule.
     void collect_part(Space& s, index first, index last, double* total, index stride) const {
-        const index columns = this->columns(), block = this->block();
+        const index columns = this->columns(), block = this->block(matrices);
         for (index low = first; low < last; low += block) {
             index high = least(low + block, last);
             block_moments(low, high, s.column_mean, s.m2);
@@ -411,7 +425,7 @@ template <class T> struct Forward : Problem<T> {
         for (index c = 0; c < this->columns(); c++) s.column_mean[c] = A(total[c]), s.m2[c] = A(total[stride + c]);
     }
     void collect(Space& s, index, index first, index last) const {
-        if (last - first <= this->block()) return block_moments(first, last, s.column_mean, s.m2);
+        if (last - first <= this->block(matrices)) return block_moments(first, last, s.column_mean, s.m2);
         collect_part(s, first, last, s.total, s.totals.length());
         finish(s, s.total, s.totals.length());
     }
@@ -464,18 +478,33 @@ template <class T> struct Forward : Problem<T> {
             COLUMNS s.factor[c] *= gamma[c];
         COLUMNS s.added[c] = beta ? beta[c] : A(0);
     }
-    void apply(Space& s, index first, index last) const {
+    template <bool STREAMING> void write_rows(const Space& s, index low, index high) const {
         const index columns = this->columns();
-        const A *RESTRICT shift = s.shift, *RESTRICT factor = s.factor, *RESTRICT added = s.added;
-        each_row<T>(*this, first, last, [&](index at) {
-            const T* RESTRICT p = this->x + at;
-            T* RESTRICT o = this->streaming ? s.row : y + at;
-            COLUMNS store(o + c, (load(p + c) - shift[c]) * factor[c] + added[c]);
-            if (this->streaming) stream(y + at, o, columns * index(sizeof(T)));
+        tiles<A, 2 * REGISTERS>(columns, [&](auto tile, index c) {
+            using V = typename decltype(tile)::vector;
+            constexpr int R = decltype(tile)::registers, L = int(sizeof(V) / sizeof(A));
+            V shift[R], factor[R], added[R];
+            for (int r = 0; r < R; r++) {
+                shift[r] = load_as<V>(s.shift + c + r * L);
+                factor[r] = load_as<V>(s.factor + c + r * L);
+                added[r] = load_as<V>(s.added + c + r * L);
+            }
+            for (index k = low; k < high; k++) {
+                const index at = this->batch.row(k) * columns + c;
+                for (int r = 0; r < R; r++)
+                    write<STREAMING>(y + at + r * L,
+                                     V((load_as<V>(this->x + at + r * L) - shift[r]) * factor[r] + added[r]));
+            }
         });
     }
-    void along_row(Space& s, index k) const {
-        const index columns = this->columns(), row_bytes = columns * index(sizeof(T));
+    void apply(Space& s, index first, index last) const {
+        each_block(*this, first, last, [&](index low, index high) {
+            if (this->streaming) write_rows<true>(s, low, high);
+            else write_rows<false>(s, low, high);
+        });
+    }
+    void along_row(Space&, index k) const {
+        const index columns = this->columns();
         const bool centred = this->has_mean();
         const T* RESTRICT p = this->x + k * columns;
         A about = 0;
@@ -496,11 +525,10 @@ template <class T> struct Forward : Problem<T> {
         if (square) square[k] = squares;
         const A rho = A(1) / std::sqrt(squares + A(this->recipe.eps));
         const A *RESTRICT gamma = this->gamma, *RESTRICT beta = this->beta;
-        T* RESTRICT o = this->streaming ? s.row : y + k * columns;
+        T* RESTRICT o = y + k * columns;
         if (gamma && beta) COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]) + beta[c]);
         else if (gamma) COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]));
         else COLUMNS store(o + c, (load(p + c) - about) * rho + (beta ? beta[c] : A(0)));
-        if (this->streaming) stream(y + k * columns, o, row_bytes);
     }
     static constexpr index gathered = 0;
     void end(Space&, double*, index) const {}
@@ -657,7 +685,7 @@ template <class T> struct Backward : Known<T> {
     T* dx;
     A *dalpha, *dgamma, *dbeta, *dtau;
 
-    static constexpr index parts = 3;
+    static constexpr index parts = 3, matrices = 2;
     struct Space {
         Space(const Backward& p)
             : arrays(Known<T>::Statistics::number + 12, p.columns() + 1), totals(3, p.columns()), known(arrays),
@@ -700,7 +728,7 @@ template <class T> struct Backward : Known<T> {
         const Backward& p;
         const Space& s;
         index columns() const { return p.columns(); }
-        index block() const { return p.block(); }
+        index block() const { return p.block(matrices); }
         void block_sums(index first, index last, A* sums, index stride) const {
             p.block_sums(s, first, last, sums, stride);
         }
@@ -720,7 +748,7 @@ template <class T> struct Backward : Known<T> {
     }
     void collect(Space& s, index pool, index first, index last) const {
         begin(s, pool);
-        if (last - first <= this->block()) return block_sums(s, first, last, s.sums, s.arrays.length());
+        if (last - first <= this->block(matrices)) return block_sums(s, first, last, s.sums, s.arrays.length());
         collect_part(s, first, last, s.total, s.totals.length());
         finish(s, s.total, s.totals.length());
     }
@@ -777,20 +805,34 @@ template <class T> struct Backward : Known<T> {
         }
         space.gathered.pool_done();
     }
-    void apply(Space& s, index first, index last) const {
-        if (!dx) return;
+    template <bool STREAMING> void write_rows(const Space& s, index low, index high) const {
         const index columns = this->columns();
         const bool scaled = this->has_scale();
-        const A *RESTRICT shift = s.known.shift, *RESTRICT a = s.a, *RESTRICT b = s.b, *RESTRICT e = s.e;
-        each_row<T>(*this, first, last, [&](index at) {
-            const T *RESTRICT p = this->x + at, *RESTRICT q = this->g + at;
-            T* RESTRICT o = this->streaming ? s.row : dx + at;
-            if (scaled)
-                COLUMNS
-                    store(o + c, a[c] * load(q + c) + b[c] * (load(p + c) - shift[c]) + e[c]);
-            else
-                COLUMNS store(o + c, a[c] * load(q + c) + e[c]);
-            if (this->streaming) stream(dx + at, o, columns * index(sizeof(T)));
+        tiles<A, REGISTERS>(columns, [&](auto tile, index c) {
+            using V = typename decltype(tile)::vector;
+            constexpr int R = decltype(tile)::registers, L = int(sizeof(V) / sizeof(A));
+            V shift[R], a[R], b[R], e[R];
+            for (int r = 0; r < R; r++) {
+                shift[r] = load_as<V>(s.known.shift + c + r * L);
+                a[r] = load_as<V>(s.a + c + r * L);
+                b[r] = load_as<V>(s.b + c + r * L);
+                e[r] = load_as<V>(s.e + c + r * L);
+            }
+            for (index k = low; k < high; k++) {
+                const index at = this->batch.row(k) * columns + c;
+                for (int r = 0; r < R; r++) {
+                    V value = a[r] * load_as<V>(this->g + at + r * L);
+                    if (scaled) value += b[r] * (load_as<V>(this->x + at + r * L) - shift[r]);
+                    write<STREAMING>(dx + at + r * L, V(value + e[r]));
+                }
+            }
+        });
+    }
+    void apply(Space& s, index first, index last) const {
+        if (!dx) return;
+        each_block(*this, first, last, [&](index low, index high) {
+            if (this->streaming) write_rows<true>(s, low, high);
+            else write_rows<false>(s, low, high);
         });
     }
     void along_row(Space& s, index k) const {
@@ -817,10 +859,9 @@ template <class T> struct Backward : Known<T> {
         }
         s.gathered.pool_done();
         if (!dx) return;
-        T* RESTRICT o = this->streaming ? s.row : dx + k * columns;
+        T* RESTRICT o = dx + k * columns;
         if (gamma) COLUMNS store(o + c, (rho * gamma[c]) * load(q + c) + b * (load(p + c) - about) + e);
         else COLUMNS store(o + c, rho * load(q + c) + b * (load(p + c) - about) + e);
-        if (this->streaming) stream(dx + k * columns, o, columns * index(sizeof(T)));
     }
     static constexpr index gathered = 4;
     void end(Space& s, double* totals, index stride) const {
@@ -845,7 +886,7 @@ template <class T> struct Twice : Known<T> {
     T *dg, *dx;
     A *dalpha, *dgamma, *dtau;
 
-    static constexpr index parts = 6;
+    static constexpr index parts = 6, matrices = 3;
     struct Space {
         Space(const Twice& p)
             : arrays(Known<T>::Statistics::number + 27, p.columns() + 1), totals(6, p.columns()), known(arrays),
@@ -905,7 +946,7 @@ template <class T> struct Twice : Known<T> {
         const Twice& p;
         const Space& s;
         index columns() const { return p.columns(); }
-        index block() const { return p.block(); }
+        index block() const { return p.block(matrices); }
         void block_sums(index first, index last, A* sums, index stride) const {
             p.block_sums(s, first, last, sums, stride);
         }
@@ -925,7 +966,7 @@ template <class T> struct Twice : Known<T> {
     }
     void collect(Space& s, index pool, index first, index last) const {
         begin(s, pool);
-        if (last - first <= this->block()) return block_sums(s, first, last, s.sums, s.arrays.length());
+        if (last - first <= this->block(matrices)) return block_sums(s, first, last, s.sums, s.arrays.length());
         collect_part(s, first, last, s.total, s.totals.length());
         finish(s, s.total, s.totals.length());
     }
@@ -1030,25 +1071,43 @@ template <class T> struct Twice : Known<T> {
         }
         space.gathered.pool_done();
     }
-    void apply(Space& s, index first, index last) const {
-        const index columns = this->columns(), bytes = columns * index(sizeof(T));
-        const bool streaming = this->streaming;
-        const A *RESTRICT shift = s.known.shift, *RESTRICT a = s.a, *RESTRICT a1 = s.a1, *RESTRICT b = s.b;
-        const A *RESTRICT b1 = s.b1, *RESTRICT e1 = s.e1, *RESTRICT e2 = s.e2;
-        each_row<T>(*this, first, last, [&](index at) {
-            const T *RESTRICT p = this->x + at, *RESTRICT q = this->g + at, *RESTRICT z = v + at;
-            T *RESTRICT o = streaming || !dg ? s.row : dg + at, *RESTRICT o2 = streaming || !dx ? s.row2 : dx + at;
-            COLUMNS {
-                A w = load(p + c) - shift[c], along = load(z + c), gradient = load(q + c);
-                store(o + c, a[c] * along + a1[c] * w + e1[c]);
-                store(o2 + c, a1[c] * gradient + b[c] * along + b1[c] * w + e2[c]);
+    template <bool STREAMING> void write_rows(const Space& s, index low, index high) const {
+        const index columns = this->columns();
+        tiles<A, 2>(columns, [&](auto tile, index c) {
+            using V = typename decltype(tile)::vector;
+            constexpr int R = decltype(tile)::registers, L = int(sizeof(V) / sizeof(A));
+            V shift[R], a[R], a1[R], b[R], b1[R], e1[R], e2[R];
+            for (int r = 0; r < R; r++) {
+                shift[r] = load_as<V>(s.known.shift + c + r * L);
+                a[r] = load_as<V>(s.a + c + r * L);
+                a1[r] = load_as<V>(s.a1 + c + r * L);
+                b[r] = load_as<V>(s.b + c + r * L);
+                b1[r] = load_as<V>(s.b1 + c + r * L);
+                e1[r] = load_as<V>(s.e1 + c + r * L);
+                e2[r] = load_as<V>(s.e2 + c + r * L);
             }
-            if (streaming && dg) stream(dg + at, o, bytes);
-            if (streaming && dx) stream(dx + at, o2, bytes);
+            for (index k = low; k < high; k++) {
+                const index at = this->batch.row(k) * columns + c;
+                for (int r = 0; r < R; r++) {
+                    V w = load_as<V>(this->x + at + r * L) - shift[r], along = load_as<V>(v + at + r * L);
+                    if (dg) write<STREAMING>(dg + at + r * L, V(a[r] * along + a1[r] * w + e1[r]));
+                    if (dx) {
+                        V gradient = load_as<V>(this->g + at + r * L);
+                        write<STREAMING>(dx + at + r * L,
+                                         V(a1[r] * gradient + b[r] * along + b1[r] * w + e2[r]));
+                    }
+                }
+            }
+        });
+    }
+    void apply(Space& s, index first, index last) const {
+        each_block(*this, first, last, [&](index low, index high) {
+            if (this->streaming) write_rows<true>(s, low, high);
+            else write_rows<false>(s, low, high);
         });
     }
     void along_row(Space& s, index k) const {
-        const index columns = this->columns(), bytes = columns * index(sizeof(T));
+        const index columns = this->columns();
         const T *RESTRICT p = this->x + k * columns, *RESTRICT q = this->g + k * columns, *RESTRICT z = v + k * columns;
         const A about = this->has_mean() ? this->mean[k] : A(0), moment = this->square[k] + A(this->recipe.eps);
         const A rho = A(1) / std::sqrt(moment), rho1 = A(-0.5) * rho / moment;
@@ -1076,17 +1135,13 @@ template <class T> struct Twice : Known<T> {
             COLUMNS into[c] += load(q + c) * ((load(z + c) + lost) * rho + (load(p + c) - about) * rho_dot);
         }
         s.gathered.pool_done();
-        const bool streaming = this->streaming;
-        T *RESTRICT o = streaming || !dg ? s.row : dg + k * columns;
-        T *RESTRICT o2 = streaming || !dx ? s.row2 : dx + k * columns;
+        T *RESTRICT o = dg ? dg + k * columns : s.row, *RESTRICT o2 = dx ? dx + k * columns : s.row2;
         const A* RESTRICT added = beta_dot ? beta_dot : s.e1;
         COLUMNS {
             A along = load(z + c), w = load(p + c) - about, a = gamma[c] * rho, a1 = gamma[c] * rho_dot + dots[c] * rho;
             store(o + c, a * (along + lost) + a1 * w + added[c]);
             store(o2 + c, a1 * load(q + c) + b * along + b1 * w + e2);
         }
-        if (streaming && dg) stream(dg + k * columns, o, bytes);
-        if (streaming && dx) stream(dx + k * columns, o2, bytes);
     }
     static constexpr index gathered = 3;
     void end(Space& s, double* totals, index stride) const {
@@ -1180,7 +1235,7 @@ template <class P> void run(const P& p, index threads) {
     double* totals = sums.take(P::gathered);
     if (threads <= 1) {
         Share<P> share(p, 0, 1, nullptr);
-        share.work(nullptr);
+        share.work(totals);  // nobody shares a pool
         p.end(share.space, totals, stride);
     } else {
 #ifdef _OPENMP
