@@ -26,7 +26,7 @@ export OMP_NUM_THREADS := 1
 export OMP_WAIT_POLICY := passive
 export PYTHONHASHSEED := 0
 
-.PHONY: help env book serve test test-unit test-notebooks test-book notebooks lint format bench clean FORCE
+.PHONY: help env book serve slides handout test test-unit test-notebooks test-book test-browser linkcheck pdf notebooks lint format bench clean FORCE
 
 help:  ## Say what each target does
 	@echo "geonorm: targets of make"
@@ -73,9 +73,17 @@ serve: $(VENV)/ready  ## Show the built book at http://localhost:8000 (PORT=... 
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server --directory _build/html $(PORT)
 
-test: env  ## Run all checks: lint, strict build of the book, unit tests, every notebook against its outputs
+slides: env  ## Build the slides of the instructor page from the figures of the chapters
+	@rm -rf _build/slides
+	@$(BIN)/python -m sphinx -q -W --keep-going -b revealjs -d _build/.slides-doctrees book/slides _build/slides
+	@echo "The slides: _build/slides/talk.html"
+
+handout: $(VENV)/ready  ## Copy the chapters without their solutions into _build/handout (ONLY="02 06" for some)
+	@$(BIN)/python notebooks/handout.py $(ONLY)
+
+test: env  ## Run all checks: lint, strict build of the book, its pages in a browser, unit tests, notebooks against outputs
 	@mkdir -p _build; status=0; summary=""; \
-	for part in lint test-book test-unit test-notebooks; do \
+	for part in lint test-book test-browser test-unit test-notebooks; do \
 	  echo; echo "== make $$part"; start=$$SECONDS; \
 	  if $(MAKE) $$part 2>&1 | tee _build/$$part.log; then result=passed; else result=FAILED; status=1; fi; \
 	  closing=$$(grep -E '^=+ .*(passed|failed|error|no tests ran).* =+$$' _build/$$part.log | tail -n 1 | sed -E 's/^=+ | =+$$//g' || true); \
@@ -85,13 +93,24 @@ test: env  ## Run all checks: lint, strict build of the book, unit tests, every 
 	printf '%s' "$$summary"; exit $$status
 
 test-unit: env  ## Run the unit tests (warnings are errors, shapes and types of geonorm are checked)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore tests/browser tests
 
 test-notebooks: env  ## Re-run every notebook and compare each output with the committed one
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 900 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks book
 
 test-book: book  ## Build the book strictly from a clean tree
+
+test-browser: env  ## Open every page of the built book in Chromium without a network (skipped where there is none)
+	@[ -f _build/html/index.html ] || $(MAKE) book
+	@$(BIN)/python -m pytest tests/browser
+
+linkcheck: env  ## Follow every link of the book to other sites (needs a network)
+	@$(BIN)/jupyter-book build --all --builder linkcheck .
+
+pdf: env  ## Print the whole book into _build/geonorm.pdf with Chromium
+	@[ -f _build/html/index.html ] || $(MAKE) book
+	@$(BIN)/python book/pdf.py _build/html _build/geonorm.pdf
 
 notebooks: env  ## Execute every notebook from its text and write it with its outputs (ONLY="07 errata" for some)
 	@$(BIN)/python notebooks/execute.py --jobs $(JOBS) $(ONLY)

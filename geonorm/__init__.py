@@ -4,6 +4,7 @@ from geonorm.allocator import tune_allocator
 from geonorm.axes import Axes, Segments
 from geonorm.guide import recommend
 from geonorm.layers.fields import Vectors
+from geonorm.layers.geometric import GeometricNorm
 from geonorm.layers.graph import GraphNorm, GraphSizeNorm, MeanSubtractionNorm, PairNorm, SetNorm
 from geonorm.layers.message import MessageNorm
 from geonorm.layers.modern import (
@@ -64,6 +65,7 @@ __all__ = [
     "EvNorm",
     "FieldNorm",
     "FilterResponseNorm",
+    "GeometricNorm",
     "GraphNorm",
     "GraphSizeNorm",
     "GroupNorm",

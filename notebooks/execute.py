@@ -3,6 +3,7 @@
     python notebooks/execute.py            every chapter, and every page of the book that computes
     python notebooks/execute.py 07 errata  some of them
     python notebooks/execute.py --check    execute nothing; say where a notebook differs from its text
+    python notebooks/execute.py --prose 07 execute nothing; take over new prose around code cells that are as they were
     python notebooks/execute.py --format   execute nothing; put the code cells of the texts into the house style
 
 A chapter's text is notebooks/text/NN_name.md; its notebook, with outputs, is notebooks/NN_name.ipynb. A page's text is
@@ -19,9 +20,18 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
-from hygiene import clean, convert, differences, notebook_path, problems, put_in_style, serialized
+from costs import Cost, keep
+from hygiene import (
+    clean,
+    convert,
+    differences,
+    notebook_path,
+    problems,
+    put_in_style,
+    serialized,
+    with_outputs_of_before,
+)
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -29,30 +39,23 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
+# Shown on the status page of the book.
+COSTS = ROOT / "book" / "results" / "notebooks.json"
 # Each folder holds executed notebooks, and in its folder text/ what they are made from.
 FOLDERS = (ROOT / "notebooks", ROOT / "book")
 
 MAX_MEMORY_MB = 1500
-# One thread keeps the order of every sum, and with it the printed digits.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0"}
+# One thread keeps the order of every sum, and with it the printed digits. Figures that move show the face for pages.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONHASHSEED": "0", "GEONORM_LIVE": "0"}
 # What a reader's shell may hold and a chapter must not depend on.
 REMOVED = ("GEONORM_DATA", "PYTHONWARNINGS", "MPLBACKEND", "PYTHONSTARTUP")
 # On Linux ru_maxrss of the kernel also counts the process that started it; VmHWM does not.
 OWN_PEAK = "next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))"
-PEAK = "__import__('resource').getrusage(__import__('resource').RUSAGE_{}).ru_maxrss"
+USAGE = "__import__('resource').getrusage(__import__('resource').RUSAGE_{})"
 
 
 class Refused(Exception):
     """A notebook that must not be written, with the reasons."""
-
-
-class Record(NamedTuple):
-    """What one execution cost."""
-
-    name: str
-    seconds: float
-    memory_mb: float
-    bytes: int
 
 
 class ThisPython(KernelSpecManager):
@@ -76,8 +79,10 @@ def kernel_environment(profile: str, keep_data: bool = False) -> dict[str, str]:
     return kept | ENVIRONMENT | {"IPYTHONDIR": profile}
 
 
-async def execute(notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout: int) -> float:
-    """Run all cells in place, in a folder, and return the peak memory in MB of the kernel and its children."""
+async def execute(
+    notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout: int
+) -> tuple[float, float]:
+    """Run all cells in place, in a folder; return peak memory (MB) and processor time (s) of kernel and children."""
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
     client = NotebookClient(
         notebook,
@@ -91,21 +96,26 @@ async def execute(notebook: NotebookNode, folder: Path, environment: dict[str, s
     async with client.async_setup_kernel(env=environment, cleanup_kc=True):
         for index, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, index)
-        return await _peak_memory(client)
+        return await _cost(client)
 
 
-async def _peak_memory(client: NotebookClient) -> float:
+async def _cost(client: NotebookClient) -> tuple[float, float]:
+    own, children = USAGE.format("SELF"), USAGE.format("CHILDREN")
     linux = sys.platform.startswith("linux")
-    expressions = {"self": OWN_PEAK if linux else PEAK.format("SELF"), "children": PEAK.format("CHILDREN")}
+    expressions = {
+        "self": OWN_PEAK if linux else f"{own}.ru_maxrss",
+        "children": f"{children}.ru_maxrss",
+        "seconds": " + ".join(f"{usage}.{kind}" for usage in (own, children) for kind in ("ru_utime", "ru_stime")),
+    }
     reply = await client.kc.execute_interactive(
         "", silent=True, store_history=False, user_expressions=expressions, output_hook=lambda message: None
     )
-    values = [int(value["data"]["text/plain"]) for value in reply["content"]["user_expressions"].values()]
+    values = {name: float(v["data"]["text/plain"]) for name, v in reply["content"]["user_expressions"].items()}
     # Linux counts in kB, macOS in bytes.
-    return max(values) / (1024 if linux else 1024**2)
+    return max(values["self"], values["children"]) / (1024 if linux else 1024**2), values["seconds"]
 
 
-def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
+def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Cost:
     """Convert, execute, clean and write one chapter or page.
 
     Raises:
@@ -115,14 +125,18 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as profile:
         try:
-            memory = asyncio.run(execute(notebook, path.parent, kernel_environment(profile, keep_data), timeout))
+            memory, busy = asyncio.run(execute(notebook, path.parent, kernel_environment(profile, keep_data), timeout))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise Refused(f"{text.stem}:\n{error}") from None
     seconds = time.perf_counter() - start
     clean(notebook)
-    found = problems(notebook)
-    if memory > MAX_MEMORY_MB:
-        found.append(f"peak memory {memory:.0f} MB, at most {MAX_MEMORY_MB} MB")
+    heavy = [f"peak memory {memory:.0f} MB, at most {MAX_MEMORY_MB} MB"] if memory > MAX_MEMORY_MB else []
+    return Cost(text.stem, seconds, busy, memory, _write(text, notebook, heavy))
+
+
+def _write(text: Path, notebook: NotebookNode, found: list[str]) -> int:
+    """Write the notebook of a text unless something speaks against it, and return its size in bytes."""
+    path, found = notebook_path(text), problems(notebook) + found
     if found:
         raise Refused(f"{text.stem}:\n" + "\n".join(f"  {reason}" for reason in found))
     content = serialized(notebook)
@@ -130,7 +144,21 @@ def make(text: Path, keep_data: bool = False, timeout: int = 900) -> Record:
     unfinished = path.with_suffix(".ipynb.part")
     unfinished.write_text(content, encoding="utf-8")
     os.replace(unfinished, path)
-    return Record(text.stem, seconds, memory, len(content.encode()))
+    return len(content.encode())
+
+
+def take_over_prose(texts: list[Path]) -> int:
+    """Give notebooks the prose of their texts where the code is as it was, and return the exit status."""
+    status = 0
+    for text in texts:
+        try:
+            _write(text, with_outputs_of_before(text), [])
+        except (ValueError, Refused) as error:
+            print(error, file=sys.stderr)
+            status = 1
+        else:
+            print(f"{text.stem}: prose taken over, outputs as they were")
+    return status
 
 
 def chosen(names: list[str]) -> list[Path]:
@@ -163,6 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Execute chapters and pages from their texts.")
     parser.add_argument("names", nargs="*", help="chapters and pages, by number or name (default: all)")
     parser.add_argument("--check", action="store_true", help="only compare texts and notebooks")
+    parser.add_argument("--prose", action="store_true", help="only take over prose; refuses where code has changed")
     parser.add_argument("--format", action="store_true", help="only format the code cells of the texts")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks executed side by side (default: 2)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds one cell may take (default: 900)")
@@ -171,25 +200,29 @@ def main() -> int:
     texts = chosen(arguments.names)
     if arguments.check:
         return check(texts)
+    if arguments.prose:
+        return take_over_prose(texts)
     if arguments.format:
         for text in texts:
             print(f"{text.stem}: {put_in_style(text)} cells changed")
         return 0
     status, start = 0, time.perf_counter()
-    print(f"{'notebook':<36}{'seconds':>9}{'peak MB':>9}{'kB':>7}", flush=True)
+    costs: list[Cost] = []
+    print(f"{'notebook':<36}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'kB':>7}", flush=True)
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = [pool.submit(make, text, arguments.with_data, arguments.timeout) for text in texts]
         for run in as_completed(runs):
             try:
-                record = run.result()
+                cost = run.result()
             except Refused as refusal:
                 print(re.sub(r"\x1b\[[0-9;]*m", "", str(refusal)), file=sys.stderr, flush=True)
                 status = 1
             else:
-                print(
-                    f"{record.name:<36}{record.seconds:>9.1f}{record.memory_mb:>9.0f}{record.bytes / 1000:>7.0f}",
-                    flush=True,
-                )
+                costs.append(cost)
+                numbers = f"{cost.seconds:>9.1f}{cost.cpu_seconds:>9.1f}{cost.memory_mb:>9.0f}{cost.bytes / 1000:>7.0f}"
+                print(f"{cost.name:<36}{numbers}", flush=True)
+    if not arguments.with_data:
+        keep(COSTS, costs)
     print(f"{len(texts)} notebooks in {time.perf_counter() - start:.0f} s", flush=True)
     return status
 

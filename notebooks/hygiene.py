@@ -12,6 +12,8 @@ from nbformat import NotebookNode
 
 MAX_BYTES = 400_000
 FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
+#: A widget is the memory of a kernel that is gone: no page can show it.
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def notebook_path(text: Path) -> Path:
@@ -36,10 +38,12 @@ def convert(text: Path) -> NotebookNode:
 
 
 def clean(notebook: NotebookNode) -> None:
-    """Drop what changes from run to run and move each figure's alt text to where the book reads it."""
+    """Drop what changes from run to run or needs a kernel; move each figure's alt text to where the book reads it."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                output["data"].pop(WIDGET, None)
             metadata = output.get("metadata", {})
             for kind in FIGURES:
                 alt = metadata.get(kind, {}).pop("alt", None)
@@ -81,6 +85,8 @@ def problems(notebook: NotebookNode) -> list[str]:
                 found.append(f"{where}: raised {output.ename}: {output.evalue}")
             if output.get("name") == "stderr":
                 found.append(f"{where}: wrote to stderr: {output.text.strip()[:200]!r}")
+            if WIDGET in output.get("data", {}):
+                found.append(f"{where}: shows a widget, which no page can show (viz.Frames has a face for pages)")
         if figures(cell) > 1:
             found.append(f"{where}: draws {figures(cell)} figures; one alt text describes one figure")
         if figures(cell) and not alt_text(cell):
@@ -107,6 +113,28 @@ def differences(text: Path) -> list[str]:
         if _metadata_without_alt(wanted) != _metadata_without_alt(given):
             found.append(f"cell {index}: metadata differs")
     return found
+
+
+def with_outputs_of_before(text: Path) -> NotebookNode:
+    """Return the notebook of a text in which only prose has changed, with the outputs that its cells had.
+
+    Raises:
+        ValueError: If there is no notebook, or its code cells are others: they must be executed.
+    """
+    path, notebook = notebook_path(text), convert(text)
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing: execute it")
+    new, old = (
+        [cell for cell in cells if cell.cell_type == "code"]
+        for cells in (notebook.cells, nbformat.read(path, as_version=4).cells)
+    )
+    if [cell.source for cell in new] != [cell.source for cell in old]:
+        raise ValueError(f"the code cells of {text.name} are not those of {path.name}: execute it")
+    for cell, before in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        if alt := alt_text(before):
+            cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["alt"] = alt
+    return notebook
 
 
 def _first_difference(wanted: str, given: str) -> str:

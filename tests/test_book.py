@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks" / "text").glob("*.md"))
 TEXTS = [*CHAPTERS, *sorted((ROOT / "book" / "text").glob("*.md"))]
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "book").glob("*.ipynb"))]
-PAGES = sorted(page for page in (ROOT / "book").rglob("*.md") if page not in TEXTS)
+SLIDES = sorted((ROOT / "book" / "slides").glob("*.md"))
+PAGES = sorted(page for page in (ROOT / "book").rglob("*.md") if page not in [*TEXTS, *SLIDES])
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 
@@ -71,6 +72,20 @@ def test_notebook_may_be_committed(notebook):
 
 
 @notebooks
+def test_figures_that_move_say_every_state_and_stay_small(notebook):
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            page = output.get("data", {}).get("text/html", "")
+            if 'class="gn-frames"' in page:
+                words = re.findall(r"<li>(.*?)</li>", page)
+                assert len(page.encode()) <= 40_000
+                assert f"All {len(words)} states in words" in page
+                # Words that are always the same do not say what the slider changes.
+                assert len(set(words)) > 1
+                assert min(map(len, words)) > 10
+
+
+@notebooks
 def test_notebook_holds_nothing_of_the_machine_that_ran_it(notebook):
     assert nbformat.read(notebook, as_version=4).metadata.get("language_info", {}).get("version") is None
     assert re.findall(r"/(?:home|root|Users|tmp|work)/\w+", notebook.read_text()) == []
@@ -102,6 +117,27 @@ def test_exercises_have_executed_solutions(text):
     assert source.count("{solution-start}") == source.count("{solution-end}")
 
 
+@chapters
+def test_self_test_explains_every_answer(text):
+    source = text.read_text()
+    if "\n## Test yourself\n" not in source:
+        pytest.skip("no self-test yet")
+    section = source.split("\n## Test yourself\n")[1].split("\n## ")[0]
+    questions = re.split(r"^\*\*Question (\d)\.\*\* ", section, flags=re.MULTILINE)[1:]
+    assert questions[::2] == list("12345")
+    right_ones = set()
+    for number, question in zip(questions[::2], questions[1::2], strict=True):
+        asked, _, answer = question.partition(f":::{{dropdown}} Answer to question {number}\n")
+        offered = re.findall(r"^\* \*\*([A-D])\.\*\* \S", asked, re.MULTILINE)
+        assert offered == list("ABCD"[: len(offered)])
+        assert len(offered) >= 3
+        (right,) = re.findall(r"^\*\*([A-D]) is right\.\*\* \S", answer, re.MULTILINE)
+        wrong = re.findall(r"^\* \*\*([A-D]):\*\* \S", answer, re.MULTILINE)
+        assert sorted([right, *wrong]) == offered, f"question {number}: every answer is explained, right or wrong"
+        right_ones.add(right)
+    assert len(right_ones) >= 3, "the letter gives nothing away"
+
+
 def test_table_of_contents_is_complete():
     listed = _files(TOC)
     assert len(listed) == len(set(listed))
@@ -110,6 +146,31 @@ def test_table_of_contents_is_complete():
     assert missing == []
     pages = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES}
     assert {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS} | pages == set(listed)
+
+
+def test_every_word_of_the_glossary_is_explained_and_leads_to_a_page():
+    source = (ROOT / "book" / "glossary.md").read_text()
+    entries = source.split(":sorted:\n\n")[1].split("\n```")[0].split("\n\n")
+    words = [entry.split("\n  ")[0] for entry in entries]
+    assert len(set(words)) == len(words) >= 50
+    assert words == sorted(words, key=str.lower)
+    for entry in entries:
+        assert re.fullmatch(r"\S.*\n  [A-Z].*[.)] \[(?:Chapter \d+|Notation)\]\(\S+\)", entry.strip()), entry
+        number = re.search(r"\[Chapter (\d+)\]\(\.\./notebooks/(\d\d)_", entry)
+        assert number is None or int(number[1]) == int(number[2]), entry
+    used = {re.sub(r".*<(.*)>", r"\1", term) for page in [*PAGES, *TEXTS] for term in _terms(page)}
+    assert used <= set(words)
+    assert len(used) >= 4
+
+
+def _terms(page: Path) -> list[str]:
+    return re.findall(r"\{term\}`([^`]+)`", page.read_text())
+
+
+def test_the_landing_page_leads_to_every_page():
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "book" / "intro.md").read_text())
+    reached = {(ROOT / "book" / link).resolve().relative_to(ROOT).as_posix().removesuffix(".md") for link in links}
+    assert {file for file in _files(TOC) if file != TOC["root"]} - reached == set()
 
 
 def test_redirects_lead_somewhere():

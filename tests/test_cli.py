@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import subprocess
 import sys
 
@@ -6,6 +8,10 @@ from click.testing import CliRunner
 
 import geonorm
 from geonorm.cli import main
+from geonorm.cli.reproduce.options import settings
+
+#: What every experiment offers.
+COMMON = ("--data", "--preset", "--epochs", "--seeds", "--seed", "--normalization", "--device", "--out", "--progress")
 
 
 def invoke(*arguments: str):
@@ -18,7 +24,10 @@ def test_help_of_every_command_names_what_it_does():
         ("data",): ("uracil",),
         ("data", "uracil"): ("--out", "--frames"),
         ("reproduce",): ("figure1",),
-        ("reproduce", "figure1"): ("--data", "--epochs", "--seeds", "--train", "--test", "--device", "--out"),
+        ("reproduce", "figure1"): (*COMMON, "--train", "--test", "--energy-unit"),
+        ("reproduce", "figure2-schnet"): (*COMMON, "--activation", "--same-size"),
+        ("reproduce", "figure2-gemnet"): (*COMMON, "--size", "--model"),
+        ("reproduce", "swap"): (*COMMON, "--target", "--model"),
     }.items():
         result = invoke(*command, "--help")
         assert result.exit_code == 0
@@ -86,6 +95,30 @@ def test_figure1_writes_numbers_and_where_they_come_from(tmp_path):
     assert "seed 2" in result.output
     assert (tmp_path / "figure1.csv").read_text().startswith("normalization,seed,epoch,train_loss,test_loss")
     assert "--seed 2 --normalization all" in (tmp_path / "figure1.json").read_text()
+    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{tmp_path / 'figure1.png'}" in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure2_schnet", "figure2_gemnet"])
+def test_a_preset_gives_arguments_of_the_experiment_and_quick_asks_for_less(name):
+    pytest.importorskip("allegro")
+    experiment = getattr(importlib.import_module("geonorm.experiments"), name)
+    presets = importlib.import_module(experiment.__module__).PRESETS
+    assert set(presets) == {"quick", "full"}
+    assert all(set(preset) <= set(inspect.signature(experiment).parameters) for preset in presets.values())
+    assert presets["quick"]["epochs"] < presets["full"]["epochs"]
+
+
+def test_options_change_a_preset_only_where_they_were_given():
+    preset = {"epochs": 4, "seeds": 1, "same_size": True}
+    assert settings(preset, None, (), (), epochs=None) == preset
+    assert settings(preset, 2, (), ("none",), epochs=0, same_size=False) == {
+        "epochs": 0,
+        "seeds": 2,
+        "normalizations": ("none",),
+        "same_size": False,
+    }
+    assert settings(preset, 2, (5, 7), ())["seeds"] == [5, 7]
 
 
 def test_a_mistake_is_one_line_and_no_traceback(tmp_path):

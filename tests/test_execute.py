@@ -1,7 +1,9 @@
 """notebooks/execute.py and hygiene.py: what they make and refuse, and that a refusal leaves the old notebook alone."""
 
+import json
 import os
 
+import costs
 import execute
 import hygiene
 import nbformat
@@ -88,6 +90,7 @@ def test_making_a_chapter(folder, monkeypatch):
     assert hygiene.alt_text(notebook.cells[3]) == "A dot."
     assert notebook.cells[3].outputs[0].metadata == {}
     assert record.bytes == len(first)
+    assert 0.1 < record.cpu_seconds < 60
     assert 10 < record.memory_mb < 300, "the memory of the kernel, not of the process that started it"
     execute.make(text)
     assert (folder / "99_chapter.ipynb").read_bytes() == first
@@ -145,3 +148,48 @@ def test_formatting_changes_code_and_nothing_else(folder):
     assert hygiene.put_in_style(text) == 1
     assert text.read_text() == _text("x = 1", "y = [1, 2]") + "\nProse with  two spaces, and `y = [1,2]`.\n"
     assert hygiene.put_in_style(text) == 0
+
+
+def test_prose_is_taken_over_with_the_outputs_that_were_there(folder):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("print('six')", SHOW))
+    execute.make(text)
+    path = folder / "99_chapter.ipynb"
+    before = nbformat.read(path, as_version=4)
+    text.write_text(
+        text.read_text().replace("# 99 A chapter", "# 99 A chapter\n\nWith a new sentence.\n\n+++\n\nAnd a cell.")
+    )
+    assert hygiene.differences(text) != []
+    assert execute.take_over_prose([text]) == 0
+    after = nbformat.read(path, as_version=4)
+    assert hygiene.differences(text) == []
+    assert len(after.cells) == len(before.cells) + 1
+    old, new = ([c for c in notebook.cells if c.cell_type == "code"] for notebook in (before, after))
+    assert [(c.outputs, c.execution_count, c.metadata) for c in new] == [
+        (c.outputs, c.execution_count, c.metadata) for c in old
+    ]
+
+
+def test_prose_is_not_taken_over_where_code_has_changed(folder, capsys):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("print('six')"))
+    assert execute.take_over_prose([text]) == 1
+    execute.make(text)
+    content = (folder / "99_chapter.ipynb").read_text()
+    text.write_text(_text("print('seven')"))
+    assert execute.take_over_prose([text]) == 1
+    assert "execute it" in capsys.readouterr().err
+    assert (folder / "99_chapter.ipynb").read_text() == content
+
+
+def test_costs_are_kept_beside_those_of_other_notebooks(tmp_path):
+    path = tmp_path / "results" / "notebooks.json"
+    costs.keep(path, [costs.Cost("02_b", 10.0, 1.2, 333.0, 2_000), costs.Cost("01_a", 20.0, 2.0, 444.0, 3_000)])
+    costs.keep(path, [costs.Cost("02_b", 30.0, 3.4, 555.0, 5_600)])
+    kept = json.loads(path.read_text())
+    assert [*kept] == ["01_a", "02_b"]
+    numbers = ("seconds", "cpu_seconds", "memory_mb", "kilobytes")
+    assert [kept["01_a"][name] for name in numbers] == [20, 2, 440, 3]
+    assert [kept["02_b"][name] for name in numbers] == [30, 3, 560, 6]
+    assert kept["02_b"]["versions"]["torch"].startswith("2.")
+    assert sorted(os.listdir(path.parent)) == ["notebooks.json"]

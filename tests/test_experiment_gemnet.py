@@ -1,7 +1,10 @@
 import copy
 import json
 import math
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +16,7 @@ from data.springs import springs
 import geonorm.experiments.gemnet_errors as gemnet_errors
 from geonorm.cli import main
 from geonorm.data import Configurations, write_configurations
-from geonorm.experiments import figure2_gemnet, read_records
+from geonorm.experiments import figure2_gemnet, layer_sizes, read_records
 from geonorm.experiments.element_energies import fit_element_energies, without_element_energies
 from geonorm.experiments.gemnet import FITTED_ON, by_stage
 from geonorm.experiments.gemnet_errors import QUANTITIES, StepClock, errors, in_training_mode
@@ -21,6 +24,8 @@ from geonorm.models.gemnet import GemNet
 
 pytest.importorskip("lightning")
 
+#: Fit the factors to few molecules in the other processes too.
+PATCH = "import geonorm.experiments.gemnet\ngeonorm.experiments.gemnet.FITTED_ON = (2, 8)\n"
 TINY = {"num_blocks": 1, "num_spherical": 2, "num_radial": 3, "num_concat": 0, "num_before_skip": 0}
 TINY |= {f"{name}_channels": 8 for name in ("atom", "edge", "triplet", "bilinear", "rbf", "cbf")}
 QUICK = {"epochs": 1, "seeds": 1, "train": 24, "test": 8, "batch_size": 8, "model": TINY, "progress": False}
@@ -187,6 +192,65 @@ def test_a_stopped_series_continues_and_fits_factors_once(coils, tmp_path, monke
     assert "--normalization batch --normalization 'no skip scaling'" in facts["command"]
     with pytest.raises(ValueError, match=r"other settings: batch_size 8 \(now 4\)"):
         figure2_gemnet(coils, out=tmp_path, **{**options, "batch_size": 4})
+
+
+def test_depth_and_symmetry_are_measured_and_survive_a_stop(coils, tmp_path, monkeypatch):
+    options = {**QUICK, "epochs": 2, "normalizations": ("fitted", "batch")}
+    figure2_gemnet(coils, out=tmp_path / "whole", **options)
+    stop_after_first_epoch(monkeypatch, number_of_run=1)
+    with pytest.raises(RuntimeError, match="power cut"):
+        figure2_gemnet(coils, out=tmp_path / "stopped", **options)
+    figure2_gemnet(coils, out=tmp_path / "stopped", **options)
+    for kind in ("depth", "symmetry"):
+        whole, stopped = (
+            read_records(tmp_path / folder / f"figure2-gemnet-{kind}.csv") for folder in ("whole", "stopped")
+        )
+        assert comparable(stopped) == comparable(whole)
+    depth = read_records(tmp_path / "whole/figure2-gemnet-depth.csv")
+    train = without_element_energies(coils.split(24, 8)[0], fit_element_energies(coils.split(24, 8)[0]))
+    network = GemNet("small", "batch", device="cpu", **TINY)
+    expected = layer_sizes(network, train.batch(range(8)))
+    found = [r for r in depth if (r["normalization"], r["seed"], r["epoch"]) == ("batch", 0, 0)]
+    assert [r["layer"] for r in found] == [r["layer"] for r in expected]
+    assert [r["variance"] for r in found] == pytest.approx([r["variance"] for r in expected], rel=1e-4)
+    last = [r["variance"] for r in depth if (r["normalization"], r["epoch"]) == ("batch", 2)]
+    assert len(last) == len(found)
+    assert last != pytest.approx([r["variance"] for r in found], rel=1e-3)
+    symmetry = read_records(tmp_path / "whole/figure2-gemnet-symmetry.csv")
+    for record in symmetry:
+        coupled = record["normalization"] == "batch" and record["mode"] == "training"
+        assert (record["coupling"] > 1e-3) == coupled
+        assert max(record[key] for key in ("rotation", "inversion", "permutation")) < 1e-9
+
+
+TWO_PROCESSES = """
+import json, os
+from geonorm.experiments import figure2_gemnet
+if __name__ == "__main__":
+    options = json.loads(os.environ["OPTIONS"])
+    figure2_gemnet(os.environ["DATA"], out=os.environ["OUT"], devices=2, strategy="ddp", **options)
+"""
+
+
+def test_two_processes_do_what_one_does_with_the_whole_batch(coils, tmp_path, monkeypatch):
+    monkeypatch.setattr("geonorm.experiments.gemnet.FITTED_ON", (2, 8))
+    write_configurations(tmp_path / "springs.npz", coils)
+    (tmp_path / "script.py").write_text(TWO_PROCESSES.replace("if __name__", PATCH + "if __name__"))
+    options = {**QUICK, "epochs": 2, "normalizations": ["fitted", "batch"], "batch_size": 4}
+    paths = {"OUT": str(tmp_path / "shared"), "DATA": str(tmp_path / "springs.npz"), "OPTIONS": json.dumps(options)}
+    environment = {**os.environ, **paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, tmp_path / "script.py"]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    alone = figure2_gemnet(coils, out=tmp_path / "alone", **{**options, "batch_size": 8})
+    shared = read_records(tmp_path / "shared/figure2-gemnet.csv")
+    kept = ("gradient_norm", *(key for key in shared[0] if key.startswith(("train_", "test_"))))
+    assert len(shared) == len(alone) == 6
+    for record, expected in zip(shared, alone, strict=True):
+        assert {key: record[key] for key in kept} == pytest.approx({key: expected[key] for key in kept}, rel=1e-3)
+    factors = [json.loads((tmp_path / f"{how}/figure2-gemnet.json").read_text()) for how in ("shared", "alone")]
+    one, other = (of_run["scale_factors"]["fitted_seed0"] for of_run in factors)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert len(one) == 5
 
 
 def counted_fits(monkeypatch) -> list[list[int]]:

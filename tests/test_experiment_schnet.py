@@ -10,7 +10,7 @@ from data.bonds import stretched_bonds
 from geonorm import viz
 from geonorm.cli import main
 from geonorm.data import Couplings
-from geonorm.experiments import figure2_schnet, read_records
+from geonorm.experiments import figure2_schnet, layer_sizes, read_records
 from geonorm.experiments.batches import Batches, SameSize
 from geonorm.experiments.schnet import errors
 from geonorm.models.schnet import CouplingSchNet
@@ -108,6 +108,8 @@ def test_a_stopped_series_continues_without_repeating_a_finished_run(stretched, 
     resumed = figure2_schnet(stretched, out=tmp_path, **options)
     assert finished.stat().st_mtime_ns == touched
     assert comparable(resumed) == comparable(whole)
+    kept = [read_records(tmp_path / f"figure2-schnet-{kind}.csv") for kind in ("depth", "symmetry")]
+    assert [len({record["normalization"] for record in records}) for records in kept] == [2, 2]
     assert comparable(read_records(tmp_path / "figure2-schnet.csv")) == comparable(whole)
     facts = json.loads((tmp_path / "figure2-schnet.json").read_text())
     assert facts["command"] == (
@@ -117,6 +119,38 @@ def test_a_stopped_series_continues_without_repeating_a_finished_run(stretched, 
     assert (facts["train"], facts["test"], facts["norm_options"]) == (22, 2, {"batch frozen": {"freeze_after": 7}})
     with pytest.raises(ValueError, match=r"other settings: width 8 \(now 16\)"):
         figure2_schnet(stretched, out=tmp_path, **{**options, "width": 16})
+
+
+def test_activations_gradients_and_symmetries_of_every_run_are_kept(stretched, tmp_path):
+    names = ("batch", "none")
+    figure2_schnet(stretched, out=tmp_path, normalizations=names, **{**QUICK, "seeds": (3, 1)})
+    depth = read_records(tmp_path / "figure2-schnet-depth.csv")
+    train_set, _ = stretched.split(22, 2)
+    untrained = CouplingSchNet("batch", channels=8, seed=3)
+    expected = layer_sizes(untrained, train_set.batch(range(16)))
+    assert {(r["normalization"], r["seed"], r["epoch"]) for r in depth} == {
+        (name, seed, epoch) for name in names for seed in (3, 1) for epoch in (0, 2)
+    }
+    found = [r for r in depth if (r["normalization"], r["seed"], r["epoch"]) == ("batch", 3, 0)]
+    assert [r["layer"] for r in found] == [r["layer"] for r in expected]
+    assert {r["activation"] for r in depth} == {"softplus"}
+    for key, column in (("activation", "activation_size"), ("weight_gradient", "weight_gradient")):
+        assert [r[column] for r in found] == pytest.approx([r[key] for r in expected], rel=1e-5)
+    trained = [r for r in depth if (r["normalization"], r["seed"], r["epoch"]) == ("batch", 3, 2)]
+    assert [r["activation_size"] for r in trained] != pytest.approx([r["activation_size"] for r in found], rel=1e-3)
+    symmetry = read_records(tmp_path / "figure2-schnet-symmetry.csv")
+    assert len(symmetry) == 2 * 2 * 2
+    for record in symmetry:
+        assert (record["activation"], record["epoch"], record["output"]) == ("softplus", 2, "values")
+        assert max(record[error] for error in ("rotation", "inversion", "permutation")) < 1e-10
+        # Only BatchNorm lets a molecule feel others, and only while its statistics are live.
+        assert (record["coupling"] > 1e-4) == (record["normalization"] == "batch" and record["mode"] == "training")
+
+
+def test_two_molecules_are_too_few_to_ask_for_mates(stretched, tmp_path):
+    figure2_schnet(stretched[:3], out=tmp_path, normalizations=("none",), **{**QUICK, "epochs": 0})
+    assert {record["epoch"] for record in read_records(tmp_path / "figure2-schnet-depth.csv")} == {0}
+    assert not (tmp_path / "figure2-schnet-symmetry.csv").exists()
 
 
 def test_frozen_batch_norm_is_live_until_it_freezes(stretched):

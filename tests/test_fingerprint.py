@@ -160,14 +160,14 @@ def _extension():
 
 def test_the_landing_page_shows_the_figure_of_the_chapter(tmp_path):
     chapter = ROOT / "notebooks" / "10_the_whole_table.ipynb"
-    picture, alt = _extension().tagged_figure(chapter, "cover")
+    picture, alt = _extension().figure_of(chapter, "cover")
     assert picture.startswith(b"\x89PNG")
     assert alt.startswith(f"Matrix of {len(TABLE1)} layers.")
-    with refused("has 0 figures with alt text in cells tagged 'other', expected one"):
-        _extension().tagged_figure(chapter, "other")
+    with refused("has 0 figures with tag 'other', expected one"):
+        _extension().figure_of(chapter, "other")
     notebook = nbformat.read(chapter, as_version=4)
     for cell in notebook.cells:
         cell["outputs"] = []
     nbformat.write(notebook, tmp_path / "empty.ipynb")
     with refused("execute the notebook"):
-        _extension().tagged_figure(tmp_path / "empty.ipynb", "cover")
+        _extension().figure_of(tmp_path / "empty.ipynb", "cover")

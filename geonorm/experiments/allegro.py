@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +18,12 @@ from geonorm.models.allegro import Allegro, Statistics, collate, default_device,
 DEFAULT = ("all", "none", "no shift", "no scale", "no neighbors")
 #: What every epoch records; squared units of the data, per training loss, total energy and force component.
 COLUMNS = ("epoch", "train_loss", "test_loss", "test_energy_mse", "test_force_mse", "gradient_norm")
+#: What the options of the command stand for without further options: minutes on a laptop; the length of the survey's
+#: run, with the numbers of frames and seeds of the committed one.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"epochs": 20, "seeds": 3, "train": 200, "test": 200},
+    "full": {"epochs": 100, "seeds": 3, "train": 200, "test": 200},
+}
 
 
 def figure1(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from geonorm.data.frames import SYMBOLS
 from geonorm.experiments.batches import Batches, Samples
 from geonorm.experiments.element_energies import fit_element_energies, without_element_energies
 from geonorm.experiments.gemnet_errors import QUANTITIES, StepClock, errors
+from geonorm.experiments.measurements import join_measurements, measured
 from geonorm.experiments.records import write_text
 from geonorm.experiments.runs import Runs, as_list, command, quiet_training
 from geonorm.layers.modern.scale_factor import load_scale_factors
@@ -25,12 +27,14 @@ from geonorm.models.gemnet import GemNet, named_normalization, named_sizes
 DEFAULT = ("fitted", "ones", "plain", "batch")
 #: Sizes of the experiment by name: minutes on two cores, and the published network, for a GPU.
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": 4, "seeds": 1, "size": "small", "train": 1000, "test": 200},
+    "quick": {"epochs": 4, "seeds": 1, "size": "small", "train": 500, "test": 100},
     "full": {"epochs": 15, "seeds": 3, "size": "default", "train": 5000, "test": 1000},
 }
 #: Batches of the training set to which the factors are fitted, and how many configurations each has, as published. They
 #: do not follow the batch of a step: several processes with smaller ones are to find the same factors.
 FITTED_ON = (25, 32)
+#: Of how many training configurations activations, gradients and symmetries are measured.
+MEASURED = 8
 #: Where the three kinds of errors of a record come from, by the start of their names.
 STAGES = {"train": "training", "test": "test", "test_live": "test, live"}
 
@@ -87,8 +91,11 @@ def figure2_gemnet(
         model: Further arguments of :class:`geonorm.models.gemnet.GemNet`, such as ``num_blocks``.
         device: ``"cpu"``, ``"cuda"``, …; None takes the variable GEONORM_DEVICE, else the CPU.
         out: Folder for one file per finished run, fitted factors, logs, checkpoints and the result,
-            ``figure2-gemnet.csv`` with ``figure2-gemnet.json``; a second call with equal settings continues where the
-            first stopped. None writes nothing.
+            ``figure2-gemnet.csv`` with ``figure2-gemnet.json``; further ``figure2-gemnet-depth.csv``, activations and
+            gradients by layer before and after training, and ``figure2-gemnet-symmetry.csv``, the errors of the
+            symmetries after it (:func:`layer_sizes` and :func:`~geonorm.experiments.symmetry.symmetry_errors` of 8
+            training configurations). A second call with equal settings continues where the first stopped. None writes
+            nothing.
         progress: Show Lightning's progress bar.
         devices: How many devices, or which; Lightning's argument.
         strategy: How they share the work; Lightning's argument.
@@ -137,24 +144,27 @@ def figure2_gemnet(
     variants = [{"normalization": name} for name in normalizations]
     runs = Runs("figure2-gemnet", variants, seeds, settings, None if out is None else Path(out))
     where = default_device(device)
+    looked_at = train_set.batch(range(min(MEASURED, train)), where)
+    weighted = partial(errors, energy_weight=energy_weight)
     with quiet_training() as training:
 
         def train_one(variant: dict[str, str], seed: int, folder: Path | None) -> list[dict]:
             network = GemNet(size, variant["normalization"], seed=seed, device=where, **model)
             _fit(network, train_set, where, folder)
-            history = training.train(
-                network,
-                Samples(train, train_set.batch),
-                Samples(test, test_set.batch),
-                StepClock(errors, energy_weight),
-                Batches(train, batch_size, seed),
-                epochs=epochs,
-                learning_rate=learning_rate,
-                folder=folder,
-                progress=progress,
-                devices=devices,
-                strategy=strategy,
-            )
+            with measured(network, looked_at, weighted, epochs, folder, {**variant, "seed": seed}):
+                history = training.train(
+                    network,
+                    Samples(train, train_set.batch),
+                    Samples(test, test_set.batch),
+                    StepClock(errors, energy_weight),
+                    Batches(train, batch_size, seed),
+                    epochs=epochs,
+                    learning_rate=learning_rate,
+                    folder=folder,
+                    progress=progress,
+                    devices=devices,
+                    strategy=strategy,
+                )
             return [_record(record, energy_weight) | {"units": settings["units"]} for record in history]
 
         records = runs.train(train_one)
@@ -166,6 +176,7 @@ def figure2_gemnet(
     facts = {"normalizations": normalizations, **settings, "scale_factors": _kept_factors(runs.folder)}
     facts["made_of"] = configurations.provenance
     runs.write(records, line, str(where), **facts)
+    join_measurements(runs.folder, "figure2-gemnet")
     return records
 
 

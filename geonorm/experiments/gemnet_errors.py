@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geonorm.models.gemnet import GemNet
+from geonorm.models.measured import unchanged_buffers
 from geonorm.processes import global_sum, several_processes
 
 #: ``z``, ``positions``, ``batch``, ``energies`` and ``forces``, from :meth:`geonorm.data.Configurations.batch`.
@@ -36,14 +37,14 @@ def errors(network: GemNet, batch: Batch, energy_weight: float = 0.001) -> Error
         ``loss``, ``energy_mae``, ``energy_mse``, ``force_mae`` and ``force_mse``, each with the number of molecules or
         atoms; in evaluation mode also ``live_…`` of each, as the network predicts in training mode.
     """
-    found = _errors(network, batch, energy_weight)
+    found = force_errors(network, batch, energy_weight)
     if network.training:
         return found
     live = found
     if network.normalization.factors not in ("fitted", "ones"):
         # A layer stands in the place of the factors; it may take its statistics from the batch.
         with torch.no_grad(), in_training_mode(network):
-            live = _errors(network, batch, energy_weight)
+            live = force_errors(network, batch, energy_weight)
     return found | {f"live_{name}": mean for name, mean in live.items()}
 
 
@@ -73,25 +74,31 @@ class StepClock:
 
 
 @contextmanager
-def in_training_mode(network: GemNet) -> Iterator[None]:
+def in_training_mode(network: nn.Module) -> Iterator[None]:
     """Let the network predict as in training, and leave no trace: running statistics stay what they were.
 
     Args:
         network: The network, in any mode.
     """
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     mode = network.training
-    network.train()
     try:
-        yield
+        with unchanged_buffers(network.train()):
+            yield
     finally:
         network.train(mode)
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(before[name])
 
 
-def _errors(network: GemNet, batch: Batch, energy_weight: float) -> Errors:
+def force_errors(network: nn.Module, batch: Batch, energy_weight: float) -> Errors:
+    """Return the loss and the reported errors of a batch, in the mode that a network is in.
+
+    Args:
+        network: Of energies and forces.
+        batch: From :meth:`geonorm.data.Configurations.batch`.
+        energy_weight: The weight of the energy in the loss.
+
+    Returns:
+        ``loss`` and :data:`QUANTITIES`, each with the number of molecules or atoms.
+    """
     z, positions, index, energies, forces = batch
     molecules, atoms = len(energies), len(z)
     predicted, acting = network(z, positions, index, molecules)

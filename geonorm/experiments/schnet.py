@@ -12,6 +12,7 @@ import torch
 from geonorm.data import Couplings, load_couplings
 from geonorm.data.couplings import COUPLING_TYPES, CouplingBatch
 from geonorm.experiments.batches import Batches, SameSize, Samples
+from geonorm.experiments.measurements import join_measurements, measured
 from geonorm.experiments.runs import Runs, as_list, command, quiet_training
 from geonorm.models.allegro import default_device
 from geonorm.models.schnet import CouplingSchNet
@@ -24,6 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"epochs": 20, "seeds": 1, "width": 64, "molecules": 100},
     "full": {"epochs": 60, "seeds": 3, "width": 512, "molecules": None},
 }
+#: Of how many training molecules activations, gradients and symmetries are measured.
+MEASURED = 16
 
 
 def figure2_schnet(
@@ -75,8 +78,10 @@ def figure2_schnet(
         norm_options: Further options by normalization, such as ``{"GroupNorm": {"num_groups": 4}}``.
         device: ``"cpu"``, ``"cuda"``, …; None takes the variable GEONORM_DEVICE, else the CPU.
         out: Folder for one file per finished run, logs, checkpoints and the result, ``figure2-schnet.csv`` with
-            ``figure2-schnet.json``; a second call with equal settings continues where the first stopped. None writes
-            nothing.
+            ``figure2-schnet.json``; further ``figure2-schnet-depth.csv``, activations and gradients by layer before and
+            after training, and ``figure2-schnet-symmetry.csv``, the errors of the symmetries after it
+            (:func:`layer_sizes` and :func:`~geonorm.experiments.symmetry.symmetry_errors` of 16 training molecules). A
+            second call with equal settings continues where the first stopped. None writes nothing.
         progress: Show Lightning's progress bar.
         devices: How many devices, or which; Lightning's argument.
         strategy: How they share the work; Lightning's argument.
@@ -120,6 +125,7 @@ def figure2_schnet(
     }
     runs = Runs("figure2-schnet", variants, seeds, settings, None if out is None else Path(out))
     where = default_device(device)
+    looked_at = train_set.batch(range(min(MEASURED, len(train_set))), where)
     types = [kind for number, kind in enumerate(COUPLING_TYPES) if (used.types == number).any()]
     sizes = train_set.sizes.tolist()
     # Before anything is trained or written: sizes may be too rare for batches of one size.
@@ -127,20 +133,22 @@ def figure2_schnet(
     with quiet_training() as training:
 
         def train_one(variant: dict[str, str], seed: int, folder: Path | None) -> list[dict]:
-            history = training.train(
-                _network(variant, options, width, seed=seed, device=where),
-                Samples(len(train_set), train_set.batch),
-                Samples(len(test_set), test_set.batch),
-                errors,
-                order[seed] or Batches(len(train_set), batch_size, seed),
-                epochs=epochs,
-                learning_rate=learning_rate,
-                decay=decay,
-                folder=folder,
-                progress=progress,
-                devices=devices,
-                strategy=strategy,
-            )
+            network = _network(variant, options, width, seed=seed, device=where)
+            with measured(network, looked_at, errors, epochs, folder, {**variant, "seed": seed}):
+                history = training.train(
+                    network,
+                    Samples(len(train_set), train_set.batch),
+                    Samples(len(test_set), test_set.batch),
+                    errors,
+                    order[seed] or Batches(len(train_set), batch_size, seed),
+                    epochs=epochs,
+                    learning_rate=learning_rate,
+                    decay=decay,
+                    folder=folder,
+                    progress=progress,
+                    devices=devices,
+                    strategy=strategy,
+                )
             return [_record(record, types) for record in history]
 
         records = runs.train(train_one)
@@ -156,6 +164,7 @@ def figure2_schnet(
     source = couplings.name if isinstance(data, Couplings) else data
     line = command("figure2-schnet", source, typed) + " --same-size" * same_size
     facts = {"normalizations": normalizations, "activations": activations, **settings, "made_of": couplings.provenance}
+    join_measurements(runs.folder, runs.name)
     runs.write(records, line, str(where), **facts)
     return records
 

@@ -26,6 +26,14 @@ def magnitudes(x: Float[Tensor, "nodes columns"], runs: Runs) -> Float[Tensor, "
     return parts[0] if len(parts) == 1 else torch.cat([*parts, x[:, :0]], 1)
 
 
+def smooth_length(x: Float[Tensor, "*rows components"], smoothing: float) -> Float[Tensor, "*rows"]:
+    r"""The smooth length $\sqrt{\|x\|^2+\epsilon^2}-\epsilon=\|x\|^2/(\sqrt{\|x\|^2+\epsilon^2}+\epsilon)$."""
+    if smoothing == 0:
+        return safe_norm(x)
+    root = safe_norm(torch.cat([x, torch.full_like(x[..., :1], smoothing)], -1), keepdim=True)
+    return (x * (x / (root + smoothing))).sum(-1)
+
+
 def rescale(
     x: Float[Tensor, "nodes columns"], factors: Float[Tensor, "#nodes fields"], runs: Runs
 ) -> Float[Tensor, "nodes columns"]:

@@ -43,7 +43,8 @@ class Standardize(RunningStatistics):
         alpha: The weight α of the mean; the initial one if it is learned.
         learn_alpha: Learn α per field (parameter ``mean_scale``).
         exponent: The exponent τ of the scale; 1 normalizes, smaller keeps part of the scale.
-        learn_exponent: Learn τ per irrep type as sigmoid(θ) (parameter ``exponent_logit``); needs 0 < τ < 1.
+        learn_exponent: Learn τ per irrep type, or per group of types that share a scale, as sigmoid(θ) (parameter
+            ``exponent_logit``); needs 0 < τ < 1.
         eps: Added to s², inside the root.
         gain: Learn a gain γ per field (parameter ``weight``, initially 1).
         bias: Learn a bias β per field of type 0e (parameter ``bias``, initially 0).
@@ -116,7 +117,7 @@ class Standardize(RunningStatistics):
         self.mean_scale = None
         if learn_alpha and mean is not None:
             self.mean_scale = nn.Parameter(torch.empty(self.fields.num_fields, **kwargs))
-        self.exponent_logit = nn.Parameter(torch.empty(len(self.fields.types), **kwargs)) if learn_exponent else None
+        self.exponent_logit = nn.Parameter(torch.empty(self._num_exponents, **kwargs)) if learn_exponent else None
         self.track_running_stats = track_running_stats
         if track_running_stats:
             means = None if self.mean_columns is None else self.mean_columns.num_groups
@@ -159,7 +160,7 @@ class Standardize(RunningStatistics):
                 raise ValueError("running statistics need a statistic over nodes: add x (or bx) to its axes")
             if self.mean_axes is not None and self.mean_on == "all" and self.fields.nontrivial_types:
                 raise ValueError(
-                    "a running mean of features that rotate points in a fixed direction: "
+                    "(A′) a running mean of features that rotate points in a fixed direction: "
                     "subtract the mean from 0e only (mean_on='0e'), or do not track running statistics"
                 )
 
@@ -199,13 +200,16 @@ class Standardize(RunningStatistics):
         self.to(device=device)
 
     def _types_of_groups(self) -> Int[Tensor, " groups"] | None:
-        """The irrep type of each scale group: which of the learned exponents it uses."""
+        """Which of the learned exponents each scale group uses: that of its irrep type, or of the types it pools."""
+        self._num_exponents = 0
         if self.scale_columns is None:
             return None
         groups = torch.arange(self.scale_columns.num_groups)[None]
         column_group = self.scale_columns.expand(groups).expand(1, self.fields.dim)[0].tolist()
         types = dict(zip(column_group, (column.type for column in self.fields.columns), strict=True))
-        return torch.tensor([types[group] for group in range(self.scale_columns.num_groups)], dtype=torch.long)
+        used = sorted(set(types.values()))
+        self._num_exponents = len(used)
+        return torch.tensor([used.index(types[group]) for group in range(len(types))], dtype=torch.long)
 
     def reset_parameters(self) -> None:
         """Gain 1, bias 0, α and τ at their initial values, running statistics forgotten."""
@@ -309,7 +313,8 @@ class Standardize(RunningStatistics):
         if self.exponent == 1 or self.scale_columns is None:
             return None
         if self.exponent_logit is not None:
-            return torch.sigmoid(self.exponent_logit).index_select(0, self._type_of_group)
+            logit = self.exponent_logit.to(accumulation_dtype(x.dtype))
+            return torch.sigmoid(logit).index_select(0, self._type_of_group)
         number = self.scale_columns.num_groups
         return x.new_full((number,), self.exponent, dtype=accumulation_dtype(x.dtype))
 

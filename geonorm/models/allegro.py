@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from geonorm.data.frames import SYMBOLS, Frames
 from geonorm.models.global_state import preserved_global_state
+from geonorm.models.measured import Measured
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,22 @@ class Allegro(nn.Module):
             out = self.network(graph)
         energies, forces = out["total_energy"].squeeze(-1), out["forces"]
         return (energies, forces) if self.training else (energies.detach(), forces.detach())
+
+    def measured_layers(self) -> dict[str, Measured]:
+        """The layers whose sizes :func:`geonorm.experiments.layer_sizes` reports, in order of depth."""
+        stack = self.network.model.func
+        layers = {
+            "two-body MLP": stack.scalar_embed_mlp.mlp_module,
+            "first projection": stack.allegro.first_layer_env_embed_projection,
+        }
+        for number, (product, latent) in enumerate(zip(stack.allegro.tps, stack.allegro.latents, strict=True), start=1):
+            layers[f"tensor product {number}"] = product
+            layers[f"latent MLP {number}"] = latent
+        layers["read-out MLP"] = stack.edge_readout.mlp_module
+        layers["sum over edges"] = stack.edge_eng_sum
+        layers["scale and shift"] = stack.per_type_energy_scale_shift
+        # Modules of a graph return the whole of it, with their own result under a key.
+        return {name: (m, m.out_field) if hasattr(m, "out_field") else m for name, m in layers.items()}
 
     def graphs(self, frames: Frames) -> list[dict[str, Tensor]]:
         """Return one graph with its neighbour list for each frame; do it once, before training.

@@ -8,6 +8,7 @@ from geonorm.table import (
     after_2022_constants,
     after_2022_lengths,
     after_2022_statistics,
+    general,
     geometric,
     graph,
     language_and_vision,
@@ -50,11 +51,12 @@ AFTER_2022 = Table(
     caption="Normalization layers that Table 1 does not have: from after 2022, and from before where the year says so",
 )
 
-_EVERY_ROW = Table((*TABLE1.values(), *AFTER_2022.values()))
+#: What is found by name: the rows of both tables, and the general form whose settings they are.
+_EVERY_ROW = Table((*TABLE1.values(), *AFTER_2022.values(), general.GENERAL))
 
 
 def find(name: str) -> Row:
-    """Look a row up in both tables.
+    """Look a row up in both tables; ``"GeometricNorm"``, the general form, is found too.
 
     Args:
         name: Name of a row, of a variant or of a class, also in lower_snake.
@@ -73,7 +75,7 @@ def make(name: str, *args: Any, **kwargs: Any) -> Any:
 
     Args:
         name: Name of a row of Table 1 or of its continuation, of a variant, or of a class, also in lower_snake:
-            ``"GraphNorm"``, ``"graph_norm"``, ``"EGAN"``, ``"rms_norm"``.
+            ``"GraphNorm"``, ``"graph_norm"``, ``"EGAN"``, ``"rms_norm"``; or ``"GeometricNorm"``.
         *args: Arguments of the layer, the number of channels first.
         **kwargs: Keyword arguments of the layer.
 

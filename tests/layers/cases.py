@@ -141,7 +141,36 @@ MODERN = [
     Case(build(gn.TypedBatchNorm, 2), "TypedBatchNorm(…, num_types=2)", IRREPS, types, **ALONE),
 ]
 
-CASES = [*VISION, *GRAPHS, *GEOMETRY, *MODERN]
+BY_TYPE = {"mean": {"0e": "v"}, "scale": {"0e": "v", "rest": "vtm"}, "source": "batch"}
+BY_GRAPH = {"mean": "x", "alpha": {"0e": 1.0, "rest": 0.5}, "learn_alpha": True, "scale": "xm"}
+BY_BATCH = {"mean": {"0e": "bx"}, "scale": "bxm", "exponent": 1.0, "source": "running"}
+PRODUCT = {"mean": "v", "scale": "v", "mode": "product", "residual": 0.5}
+LENGTHS = {"mean": "bx", "scale": "bx", "exponent": 1.0, "source": "running", "mode": "pair"}
+LENGTHS |= {"gain": False, "length_eps": 0.01, "smoothing": 0.1}
+CONSTANT = {"scale": "bxvtm", "source": "constant", "constant": 3.0}
+
+
+def general(form: Form, settings: dict[str, object], **facts: object) -> Case:
+    """The general layer with some settings, which it shows in the order of its arguments."""
+    order = ("mean", "alpha", "learn_alpha", "scale", "exponent", "gain", "source", "constant", "mode", "length_eps")
+    shown = [f"{name}={settings[name]!r}" for name in (*order, "smoothing", "residual") if name in settings]
+    shown = [text for text in shown if text != "source='batch'"]
+    return Case(build(gn.GeometricNorm, **settings), f"GeometricNorm({', '.join(['…', *shown])})", form, **facts)
+
+
+GENERAL = [
+    general(SCALARS, {}),
+    general(IRREPS, {}),
+    general(IRREPS, BY_TYPE),
+    general(IRREPS, BY_GRAPH, **GRAPH),
+    general(IRREPS, BY_BATCH),
+    general(NAMED_VECTORS, PRODUCT),
+    general(IRREPS, LENGTHS, result=CONTENT_AND_IRREPS),
+    general(IRREPS, CONSTANT),
+    general(NAMED_VECTORS, {"source": "count"}, **SAMPLE),
+]
+
+CASES = [*VISION, *GRAPHS, *GEOMETRY, *MODERN, *GENERAL]
 IDS = [f"{number}-{case.name}" for number, case in enumerate(CASES)]
 every_layer = pytest.mark.parametrize("case", CASES, ids=IDS)
 
@@ -155,7 +184,9 @@ def some_layers(which: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 def tracks(case: Case) -> bool:
     """Whether the layer has running statistics: then evaluation is another function than training."""
-    return any("running" in name for name, _ in case.new().named_buffers())
+    layer = case.new()
+    constant = getattr(layer, "source", None) == "constant"  # buffers that are read in both modes
+    return any("running" in name for name, _ in layer.named_buffers()) and not constant
 
 
 every_batch_layer = some_layers(lambda case: case.takes_batch)

@@ -119,6 +119,19 @@ def test_the_lost_directions_are_counted_by_the_ranks_of_the_pools(features):
     assert checked > 100
 
 
+def test_of_a_centred_layer_the_residual_forgets_shifts_and_the_rms_a_mirror_image_that_no_derivative_sees():
+    # Fibres are convex where the scale is that of the residual. With the RMS, scale and mean are tied, up to a sign.
+    x = torch.randn(6, 1, dtype=torch.float64) + 0.5
+    others = {"mirrored": x - 2 * x.mean(), "shifted": x + 0.2, "scaled": 2 * x}
+    same = {}
+    for statistic in ("residual", "rms"):
+        kwargs = dict(mean="x", scale="x", statistic=statistic, eps=0.0, bias=False, dtype=torch.float64)
+        layer = gn.Standardize(1, **kwargs)
+        same[statistic] = [name for name, other in others.items() if torch.allclose(layer(other), layer(x))]
+        assert nullity(jacobian(layer, x, batch_of(6))) == 2 - (statistic == "rms")
+    assert same == {"residual": ["mirrored", "shifted", "scaled"], "rms": ["mirrored", "scaled"]}
+
+
 def test_with_eps_the_size_of_a_pool_is_visible_as_one_part_in_the_size():
     # The smallest singular value on a pool is eps / (s² + eps) of the largest.
     for size in (0.1, 1.0, 10.0):

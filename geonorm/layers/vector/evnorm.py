@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures
 from geonorm.layers.fields import Features, Fields
-from geonorm.layers.magnitudes import blocks
+from geonorm.layers.magnitudes import blocks, smooth_length
 from geonorm.layers.vector.inputs import short_name, vector_features
 from geonorm.layers.vision import BatchNorm, LayerNorm
-from geonorm.numerics import accumulation_dtype, safe_norm
+from geonorm.numerics import accumulation_dtype
 
 
 class EvNorm(nn.Module):
@@ -118,7 +118,7 @@ class EvNorm(nn.Module):
         number = [channels for (channels, _), known in zip(self.fields.runs, self.invariant, strict=True) if not known]
         least = iter(self._least_lengths(h.dtype).split(number))
         for block, known in zip(blocks(h, self.fields.runs), self.invariant, strict=True):
-            length = block.squeeze(2) if known else self._length(block)
+            length = block.squeeze(2) if known else smooth_length(block, self.smoothing)
             contents.append(length)
             direction = torch.ones_like(block) if known else block / (length + next(least) + self.eps)[..., None]
             directions.append(direction.flatten(1))
@@ -131,13 +131,6 @@ class EvNorm(nn.Module):
         if self.kappa is not None:
             return self.kappa.to(dtype).abs()
         return (self.beta.to(dtype).abs() + self.eps).reciprocal()
-
-    def _length(self, h: Float[Tensor, "nodes channels components"]) -> Float[Tensor, "nodes channels"]:
-        r"""The smooth length $\|h\|^2/(\sqrt{\|h\|^2+\epsilon^2}+\epsilon)=\sqrt{\|h\|^2+\epsilon^2}-\epsilon$."""
-        if self.smoothing == 0:
-            return safe_norm(h)
-        root = safe_norm(torch.cat([h, torch.full_like(h[..., :1], self.smoothing)], 2), keepdim=True)
-        return (h * (h / (root + self.smoothing))).sum(2)
 
     def extra_repr(self) -> str:
         """The features and the choices."""

@@ -17,6 +17,7 @@ from geonorm.models.backbone.places import Called
 from geonorm.models.backbone.readouts import AtomReadout, PairReadout
 from geonorm.models.backbone.rows import arguments, built, named_row, normalize_blocks, takes
 from geonorm.models.forces import with_forces
+from geonorm.models.measured import Measured
 
 
 class Backbone(nn.Module):
@@ -225,6 +226,21 @@ class Backbone(nn.Module):
             raise ValueError(f"z holds the nuclear charges {unknown}, the network knows the elements {self.elements}")
         pos = pos.to(self.embedding.weight.dtype)
         return Graph.of(pos, types, index, segments.num_samples, self.cutoff, self.num_radial)
+
+    def measured_layers(self) -> dict[str, Measured]:
+        """The layers whose sizes :func:`geonorm.experiments.layer_sizes` reports, in order of depth.
+
+        Of every block: the sums over neighbours before they are normalized, and scalars and vectors after the block.
+        """
+        layers: dict[str, Measured] = {"embedding": self.embedding}
+        for number, block in enumerate(self.blocks, start=1):
+            layers |= {
+                f"sum of scalars {number}": (block.message, 0),
+                f"sum of vectors {number}": (block.message, 1),
+                f"scalars {number}": (block, 0),
+                f"vectors {number}": (block, 1),
+            }
+        return layers | {"read-out": self.last}
 
     def fit(self, batches: Iterable[Any]) -> dict[str, Any]:
         """Find the constants of the row in a few batches of the training set; other rows have none.

@@ -18,6 +18,7 @@ from geonorm.models.gemnet.graph import build_edges, build_triplets
 from geonorm.models.gemnet.layers import AtomEmbedding, Dense, PairDense
 from geonorm.models.gemnet.normalization import Normalization, draw_weight, named_normalization
 from geonorm.models.gemnet.sizes import Sizes, named_sizes
+from geonorm.models.measured import Measured
 
 
 class GemNet(nn.Module):
@@ -143,6 +144,25 @@ class GemNet(nn.Module):
             Energies ``[molecules]``.
         """
         return self._predict(z, pos, batch, batch_size)[0]
+
+    def measured_layers(self) -> dict[str, Measured]:
+        """The layers whose sizes :func:`geonorm.experiments.layer_sizes` reports, in order of depth.
+
+        Of every block: its two places of factors at triplets and the message that comes of them, its place of factors
+        at atoms, atoms and edges after the block, and the energies of atoms that its output block adds.
+        """
+        layers: dict[str, Measured] = {"edge embedding": self.edge_embedding, "output 0": (self.outputs[0], 0)}
+        for number, (block, output) in enumerate(zip(self.interactions, self.outputs[1:], strict=True), start=1):
+            layers |= {
+                f"triplet filter {number}": block.triplets.scale_filter,
+                f"triplet sum {number}": block.triplets.scale_sum,
+                f"triplet message {number}": block.triplets,
+                f"atom sum {number}": block.atom_update.scale,
+                f"atoms {number}": (block, 0),
+                f"edges {number}": (block, 1),
+                f"output {number}": (output, 0),
+            }
+        return layers
 
     def fit(self, batches: Iterable) -> dict[str, float]:
         """Fit the scale factors, one after the other, to batches of the training set (25 of 32 as published).

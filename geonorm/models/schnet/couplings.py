@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from geonorm.data.couplings import CONTRIBUTIONS
 from geonorm.layers.neighbors import count_neighbors
+from geonorm.models.measured import Measured
 from geonorm.models.schnet.initialization import lecun
 from geonorm.models.schnet.interaction import GaussianBasis, Interaction, known_to_layers, named_activation
 from geonorm.models.schnet.pairs import Pairs
@@ -134,6 +135,16 @@ class CouplingSchNet(nn.Module):
         features = torch.cat([h, x], 1)
         distances = safe_norm(pos[one] - pos[other], keepdim=True)
         return self.readout(torch.cat([features[one], features[other], distances], 1))
+
+    def measured_layers(self) -> dict[str, Measured]:
+        """The layers whose sizes :func:`geonorm.experiments.layer_sizes` reports, in order of depth.
+
+        Of every block: the filters, the residual branch before a normalization of it, and the atoms after the block.
+        """
+        layers: dict[str, Measured] = {"embedding": self.embedding}
+        for number, block in enumerate(self.interactions, start=1):
+            layers |= {f"filters {number}": block.filters, f"branch {number}": block.last, f"atoms {number}": block}
+        return layers | {"read-out": self.readout}
 
     def _inputs(self, z: Tensor, pairs: Pairs) -> tuple[Int[Tensor, " nodes"], Float[Tensor, "nodes columns"]]:
         """The column of each atom's element, and the one-hot input."""
