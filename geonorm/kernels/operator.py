@@ -101,14 +101,18 @@ def quick(
 
 
 def _rows(kind: str, nodes: int, batch: Tensor | None, batch_size: int | None) -> cpu.Rows | None:
-    """Which rows belong together, as the kernels read it, or ``None`` where they reach over processes."""
+    """Which rows belong together, as the kernels read it, or ``None`` where somebody else must look at them."""
+    if batch is not None and (
+        type(batch) is not Tensor or batch.dtype is not torch.int64 or batch.shape != (nodes,) or not batch.is_cpu
+    ):
+        return None
     if kind == "node":
         return cpu.Rows(nodes)
     if kind in SHARED and several_processes():
         return None
     if kind not in SEGMENTED or (batch is None and batch_size in (None, 1)):
         return cpu.Rows.all(nodes)
-    if type(batch) is not Tensor or batch.dtype is not torch.int64 or batch.shape != (nodes,) or not batch.is_cpu:
+    if batch is None:
         return None
     if batch_size is None:
         batch_size = 1 + int(batch.max()) if nodes else 0

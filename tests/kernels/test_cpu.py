@@ -237,6 +237,9 @@ def test_numbers_of_samples_that_do_not_exist_are_refused():
         ):
             with pytest.raises(ValueError, match=words):
                 gn.GraphNorm(4)(torch.randn(3, 4), torch.tensor(batch), samples)
+        for layer in (gn.GraphNorm(4), gn.BatchNorm(4), gn.LayerNorm(4, mode="node")):
+            with pytest.raises(ValueError, match="batch has shape"):
+                layer(torch.randn(3, 4), torch.tensor([0, 1]), 2)
         x, half = torch.randn(3, 4), torch.tensor([0, 1, 1], dtype=torch.int32)
         torch.testing.assert_close(gn.GraphNorm(4)(x, half, 2), gn.GraphNorm(4)(x, half.long(), 2))
 
