@@ -13,7 +13,7 @@ from geonorm.kernels.plan import Assembly, Block, Parameters, Plan
 from geonorm.numerics import accumulation_dtype
 
 
-def wide(x: Tensor, parameters: Parameters) -> tuple[Tensor, Parameters]:
+def widened(x: Tensor, parameters: Parameters) -> tuple[Tensor, Parameters]:
     """Features and parameters in the dtype of the statistics."""
     dtype = accumulation_dtype(x.dtype)
     return x.to(dtype), Parameters(*(None if value is None else value.to(dtype) for value in parameters.values()))
@@ -28,7 +28,7 @@ def forward(x: Tensor, parameters: Parameters, plan: Plan) -> tuple[Tensor, Tens
     """The result and the statistics, block by block."""
     y, means, squares = Assembly(x), [], []
     for block in plan.blocks(x.shape[0]):
-        part, mean, square = analytic.forward(*wide(block.rows_of(x), parameters), block.plan)
+        part, mean, square = analytic.forward(*widened(block.rows_of(x), parameters), block.plan)
         y.put(block, part)
         means.append(mean)
         squares.append(square)
@@ -55,7 +55,7 @@ def derivatives(
     """
     by_g, by_x, total = Assembly(g), Assembly(x), Gradients()
     for block in plan.blocks(x.shape[0]):
-        features, wide_parameters = wide(block.rows_of(x), parameters)
+        features, wide_parameters = widened(block.rows_of(x), parameters)
         if square is None:
             _, mean, square = analytic.forward(features, wide_parameters, plan)
         of_block = None if plan.mean is None else block.pools_of(mean)

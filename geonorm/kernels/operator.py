@@ -47,7 +47,7 @@ def standardize(
         y, _, square = standardize(u, Parameters(None, *rest), plan.only_scale())
         return y.to(x.dtype), mean, square
     if not plan.aligned or _differentiated_by_torch():
-        y, mean, square = analytic.forward(*closed.wide(x, parameters), plan)
+        y, mean, square = analytic.forward(*closed.widened(x, parameters), plan)
     elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *parameters.values())):
         y, mean, square = closed.Standardized.apply(x, *parameters.values(), plan, *plan.tensors())
     else:
