@@ -39,8 +39,8 @@ class Kernels(build_ext):
         return str(Path(*fullname.split("."))) + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile the one source for each instruction set, with OpenMP if the compiler has it."""
-        for threads in (["-fopenmp"], []):
+        """Compile the one source for each instruction set, with threads if the compiler knows OpenMP."""
+        for threads in (["-fopenmp"], ["-fopenmp-simd"]):
             try:
                 self.build_library(ext, threads)
                 return

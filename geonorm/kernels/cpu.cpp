@@ -1230,6 +1230,9 @@ template <class P> struct Share {
 };
 
 template <class P> void run(const P& p, index threads) {
+#ifndef _OPENMP
+    threads = 1;
+#endif
     const index stride = p.columns();
     Arrays<double> sums(P::gathered + 1, stride);
     double* totals = sums.take(P::gathered);
