@@ -354,19 +354,19 @@ template <class T> struct Forward : Problem<T> {
     static constexpr index parts = 2, matrices = 1;
     struct Space {
         Space(const Forward& p)
-            : arrays(11, p.columns() + 1), totals(2, p.columns()), column_mean(arrays.take()), m2(arrays.take()),
+            : arrays(12, p.columns() + 1), totals(2, p.columns()), column_mean(arrays.take()), m2(arrays.take()), rest(arrays.take()),
               groups(arrays.take()), spare(arrays.take()), each(arrays.take()), shift(arrays.take()),
               measured(arrays.take()), factor(arrays.take()), added(arrays.take()),
               row(reinterpret_cast<T*>(arrays.take())), total(totals.take(2)) {}
         Arrays<A> arrays;
         Arrays<double> totals;
-        A *column_mean, *m2, *groups, *spare, *each, *shift, *measured, *factor, *added;
+        A *column_mean, *m2, *rest, *groups, *spare, *each, *shift, *measured, *factor, *added;
         T* row;
         double* total;
     };
 
-    // Mean and sum of squares about it, of the rows of a block.
-    void block_moments(index first, index last, A* RESTRICT mean_, A* RESTRICT m2_) const {
+    // A first guess of the mean, the rest of it, and the sum of squares about both, of the rows of a block.
+    void block_moments(const Space& s, index first, index last, A* RESTRICT mean_, A* RESTRICT m2_) const {
         const index columns = this->columns();
         const A inverse = A(1) / A(last - first);
         tiles<A, 2 * REGISTERS>(columns, [&](auto tile, index c) {
@@ -389,7 +389,8 @@ template <class T> struct Forward : Problem<T> {
             }
             for (int r = 0; r < R; r++) {
                 V d = rest[r] * inverse;
-                put(mean_ + c + r * L, V(guess[r] + d));
+                put(mean_ + c + r * L, guess[r]);
+                put(s.rest + c + r * L, d);
                 put(m2_ + c + r * L, V(squares[r] - d * rest[r]));
             }
         });
@@ -409,10 +410,12 @@ template <class T> struct Forward : Problem<T> {
         const index columns = this->columns(), block = this->block(matrices);
         for (index low = first; low < last; low += block) {
             index high = least(low + block, last);
-            block_moments(low, high, s.column_mean, s.m2);
+            block_moments(s, low, high, s.column_mean, s.m2);
             double share = double(high - low) / double(high - first), weight = double(low - first) * share;
             COLUMNS {
-                double d = low == first ? double(s.column_mean[c]) : double(s.column_mean[c]) - total[c];
+                // Rounded once, at the end: far from zero every step would cost a digit.
+                double mean_ = double(s.column_mean[c]) + double(s.rest[c]);
+                double d = low == first ? mean_ : mean_ - total[c];
                 total[c] = low == first ? d : total[c] + d * share;
                 total[stride + c] = low == first ? double(s.m2[c]) : total[stride + c] + s.m2[c] + d * d * weight;
             }
@@ -425,7 +428,11 @@ template <class T> struct Forward : Problem<T> {
         for (index c = 0; c < this->columns(); c++) s.column_mean[c] = A(total[c]), s.m2[c] = A(total[stride + c]);
     }
     void collect(Space& s, index, index first, index last) const {
-        if (last - first <= this->block(matrices)) return block_moments(first, last, s.column_mean, s.m2);
+        if (last - first <= this->block(matrices)) {
+            block_moments(s, first, last, s.column_mean, s.m2);
+            for (index c = 0; c < this->columns(); c++) s.column_mean[c] += s.rest[c];
+            return;
+        }
         collect_part(s, first, last, s.total, s.totals.length());
         finish(s, s.total, s.totals.length());
     }
