@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -28,6 +29,7 @@ PARTS = {
     "the survey's statement": r"^## What the survey says",
     "findings": r"What we found",
     "exercises": r"^## Exercises",
+    "self-test": r"^## Test yourself",
     "summary": r"^## Summary",
     "what next": r"^\*\*Next\*\*",
 }
@@ -117,12 +119,18 @@ def test_exercises_have_executed_solutions(text):
     assert source.count("{solution-start}") == source.count("{solution-end}")
 
 
+def test_each_chapter_leads_to_the_next_and_the_first_to_all():
+    order = [Path(file).stem for file in _files(TOC) if file.startswith("notebooks/")]
+    for name, following in pairwise(order):
+        text = (ROOT / "notebooks" / "text" / f"{name}.md").read_text()
+        assert f"{{doc}}`{following}`" in text.rpartition("**Next**")[2], f"{name} does not lead to {following}"
+    first = (ROOT / "notebooks" / "text" / f"{order[0]}.md").read_text()
+    assert [name for name in order[1:] if f"{{doc}}`{name}` |" not in first] == []
+
+
 @chapters
 def test_self_test_explains_every_answer(text):
-    source = text.read_text()
-    if "\n## Test yourself\n" not in source:
-        pytest.skip("no self-test yet")
-    section = source.split("\n## Test yourself\n")[1].split("\n## ")[0]
+    section = text.read_text().split("\n## Test yourself\n")[1].split("\n## ")[0]
     questions = re.split(r"^\*\*Question (\d)\.\*\* ", section, flags=re.MULTILINE)[1:]
     assert questions[::2] == list("12345")
     right_ones = set()

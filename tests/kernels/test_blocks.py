@@ -146,7 +146,8 @@ def test_sums_in_bags_are_sums(batch: Tensor) -> None:
         found = segments.sum(values)
     assert not axes._may_add_in_bags(values)
     expected = torch.zeros(len(SIZES), CHANNELS, dtype=torch.float64).index_add(0, batch, values.double())
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    # Sums of float32 that cancel keep the rounding of their largest part.
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.usefixtures("bags")

@@ -27,12 +27,12 @@ class Claim:
         section: Where the survey makes it: ``"2, Case 1"``.
         title: The statement in a few words.
         statement: The statement in our words; formulas between dollar signs.
-        verdict: One of :data:`JUDGEMENTS`.
+        verdict: One of ``JUDGEMENTS``.
         finding: What was found, in one or two sentences; the numbers are on the page.
         shown: The labels of the places in the book that show it.
 
     Raises:
-        ValueError: If the verdict is none of :data:`JUDGEMENTS`.
+        ValueError: If the verdict is none of ``JUDGEMENTS``.
     """
 
     id: str
