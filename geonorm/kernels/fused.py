@@ -155,9 +155,13 @@ def _mean_alone(g: Tensor, saved: tuple[Tensor | None, ...], plan: Plan) -> list
     pool, by_u = plan.mean, times(gamma, g)
     sums = pool.row_sum(by_u)
     lost = pool.columns.expand(pool.mean_of_sums(times(alpha, sums)))
-    mean = pool.columns.expand(pooled_mean(pool, x))
-    u = x - pool.expand_rows(times(alpha, mean))
-    found = [by_u - pool.expand_rows(lost), -(mean * sums).sum(0), (g * u).sum(0), g.sum(0), None]
+    by_alpha = by_gamma = None
+    if alpha is not None or gamma is not None:  # else nothing depends on the features
+        mean = pool.columns.expand(pooled_mean(pool, x))
+        by_alpha = None if alpha is None else -(mean * sums).sum(0)
+        by_gamma = None if gamma is None else (g * (x - pool.expand_rows(times(alpha, mean)))).sum(0)
+    by_beta = None if saved[3] is None else g.sum(0)
+    found = [by_u - pool.expand_rows(lost), by_alpha, by_gamma, by_beta, None]
     return [closed.cast(value, like) for value, like in zip(found, saved, strict=True)]
 
 
