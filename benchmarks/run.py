@@ -3,10 +3,13 @@
 Every layer is first checked to compute the same as its peer: output, gradient and gradient of the gradient. Then both
 take turns with a plain copy in one process of one thread, and the medians of the process CPU time are written to
 ``benchmarks/results/cpu.csv`` with the words on the machine. A copy reads and writes the tensor once: no layer can be
-faster than one copy forward, one and a half backward, two and a half in the double backward.
+faster than one copy forward, one and a half backward, two and a half in the double backward (a graph that no cache
+holds is read twice: one and a half, two and a half, four). One row for each layer, peer, batch and mode.
 
-    python benchmarks/run.py                                all, three to four minutes on an idle machine
+    python benchmarks/run.py                                all, about five minutes on an idle machine
+    python benchmarks/run.py --threads 2                    wall time of two threads, on an idle machine only
     python benchmarks/run.py --layers GraphNorm --cases mol2000 --output /tmp/one.csv
+    GEONORM_KERNELS=analytic python benchmarks/run.py       our layers without the compiled kernels
 """
 
 from __future__ import annotations
@@ -20,17 +23,17 @@ from pathlib import Path
 
 from harness.machine import TUNED_ALLOCATOR
 
-#: One thread, and none that waits by spinning: else the times are those of the other processes. The last one silences
-#: the profiler that counts memory.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KINETO_LOG_LEVEL": "99"}
+#: No thread that waits by spinning: else the times are those of the other processes. The second one silences the
+#: profiler that counts memory.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KINETO_LOG_LEVEL": "99"}
 #: What is also measured with the allocator as it comes, where large tensors are returned to the system at every step.
 WITH_DEFAULT_ALLOCATOR = ("mol2000",)
 
 
 def arguments() -> argparse.Namespace:
-    results = Path(__file__).resolve().parent / "results" / "cpu.csv"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=results, help="the CSV file to write")
+    parser.add_argument("--output", type=Path, help="the CSV file to write, by default one in benchmarks/results")
+    parser.add_argument("--threads", type=int, default=1, help="the number of threads of torch and of our kernels")
     parser.add_argument("--layers", nargs="*", help="only these of our layers")
     parser.add_argument("--cases", nargs="*", help="only these batches")
     parser.add_argument("--samples", type=int, default=5, help="samples of each median")
@@ -58,7 +61,7 @@ def measure(options: argparse.Namespace) -> None:
                     writer.writeheader()
                 writer.writerow(row)
                 print(
-                    f"{options.measure:8}{row['layer']:20}{name:8}{row['mode']:16}{row['ours_us']:>9} µs "
+                    f"{options.measure:8}{row['layer']:20}{name:16}{row['mode']:16}{row['ours_us']:>9} µs "
                     f"{row['peer_over_ours']:>5} × {row['peer']:23}{row['ours_over_copy']:>6} copies, "
                     f"peak {row['ours_peak']:>5} against {row['peer_peak']:>5} tensors",
                     file=sys.stderr,
@@ -70,9 +73,12 @@ def main() -> None:
     if options.measure:
         measure(options)
         return
+    name = "cpu.csv" if options.threads == 1 else f"cpu_{options.threads}_threads.csv"
+    output = options.output or Path(__file__).resolve().parent / "results" / name
     lines: list[str] = []
     for allocator in ("tuned", "default"):
         environment = {name: value for name, value in os.environ.items() if name not in TUNED_ALLOCATOR} | ENVIRONMENT
+        environment["OMP_NUM_THREADS"] = str(options.threads)
         if allocator == "tuned":
             environment |= TUNED_ALLOCATOR
         command = [sys.executable, __file__, "--measure", allocator, *sys.argv[1:]]
@@ -80,9 +86,9 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(done.returncode)
         lines += done.stdout.splitlines()[1 if lines else 0 :]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text("\n".join(lines) + "\n")
-    print(f"{len(lines) - 1} rows in {options.output}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("\n".join(lines) + "\n")
+    print(f"{len(lines) - 1} rows in {output}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Normalization layers for equivariant neural networks, and what they do to symmetry and information."""
 
+from geonorm.allocator import tune_allocator
 from geonorm.axes import Axes, Segments
 from geonorm.guide import recommend
 from geonorm.layers.fields import Vectors
@@ -100,5 +101,6 @@ __all__ = [
     "recommend",
     "scaled_weight_standardization",
     "spectral_norm",
+    "tune_allocator",
     "weight_norm",
 ]

@@ -190,7 +190,7 @@ class Segments:
 def _may_add_in_bags(values: Tensor) -> bool:
     """Whether sums of rows may be those of ``embedding_bag``: on the CPU several times faster, but without gradient."""
     large = values.dtype == torch.float32 and values.numel() >= LARGE
-    return large and values.device.type == "cpu" and untracked()
+    return large and values.device.type == "cpu" and untracked(values)
 
 
 def check_floating_point(x: Tensor, name: str = "x") -> None:

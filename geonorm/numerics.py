@@ -49,8 +49,14 @@ def safe_norm(x: Float[Tensor, "..."], dim: int = -1, keepdim: bool = False) -> 
     return norm if keepdim else norm.squeeze(dim)
 
 
-def untracked() -> bool:
-    """Whether nobody differentiates, transforms or compiles what is computed now: then results may be overwritten."""
+def untracked(*values: Tensor) -> bool:
+    """Whether nobody differentiates, transforms or compiles what is computed now: then results may be overwritten.
+
+    Args:
+        values: What it is computed from: gradients may come as a batch of them (``is_grads_batched`` of torch).
+    """
     if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    if any(torch._C._functorch.is_legacy_batchedtensor(value) for value in values):
         return False
     return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()

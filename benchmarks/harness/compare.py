@@ -9,7 +9,7 @@ import torch
 from harness.cases import Case
 from harness.meters import peak_memory, process_times, saved_memory
 from harness.pairs import Pair
-from harness.steps import MODES, check_equal, steps
+from harness.steps import check_equal, steps
 
 
 def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
@@ -28,9 +28,10 @@ def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
     layers = {"ours": pair.ours(case.channels), "peer": pair.theirs(case.channels)}
     inputs = {"ours": (batch, case.graphs), "peer": (batch, case.graphs) if pair.takes_batch else ()}
     todo = {who: steps(layer, x, inputs[who]) for who, layer in layers.items()}
-    check_equal(todo["ours"], todo["peer"], f"{pair.name} and {pair.peer} on {case.name}")
+    if pair.same:
+        check_equal(todo["ours"], todo["peer"], f"{pair.name} and {pair.peer} on {case.name}", pair.modes)
     saved = {who: saved_memory(layer, x, inputs[who]) / unit for who, layer in layers.items()}
-    for mode in MODES:
+    for mode, limit in zip(pair.modes, case.limits, strict=False):
         candidates = {who: todo[who][mode] for who in todo} | {"copy": lambda: into.copy_(x)}
         seconds = process_times(candidates, samples)
         peak = {who: peak_memory(todo[who][mode]) / unit for who in todo}
@@ -39,6 +40,8 @@ def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
             "peer": pair.peer,
             "case": case.name,
             "graphs": str(case.graphs),
+            "sizes": f"{case.sizes[0]}-{case.sizes[1]}",
+            "sorted": str(not case.shuffled),
             "nodes": str(len(x)),
             "channels": str(case.channels),
             "mode": mode,
@@ -47,6 +50,7 @@ def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
             "copy_us": f"{seconds['copy'] * 1e6:.1f}",
             "peer_over_ours": f"{seconds['peer'] / seconds['ours']:.2f}",
             "ours_over_copy": f"{seconds['ours'] / seconds['copy']:.1f}",
+            "limit_in_copies": f"{limit}",
             "ours_peak": f"{peak['ours']:.2f}",
             "peer_peak": f"{peak['peer']:.2f}",
             "ours_saved": f"{saved['ours']:.2f}",

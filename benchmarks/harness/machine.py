@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from geonorm.kernels import choice
+
 #: What makes glibc keep freed memory instead of returning it and faulting it in again.
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -38,11 +40,10 @@ def words() -> dict[str, str]:
         "date": datetime.date.today().isoformat(),
         "device": f"{processor()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "system": f"{platform.system()} {platform.libc_ver()[0]} {platform.libc_ver()[1]}".strip(),
-        "versions": ", ".join(
-            [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
-        ),
+        "versions": ", ".join([f"python {platform.python_version()}", *packages]),
+        "implementation": choice.in_use(),
         "threads": str(torch.get_num_threads()),
-        "clock": "process CPU time",
+        "clock": "process CPU time" if torch.get_num_threads() == 1 else "wall time",
         "allocator": "MALLOC_* tuned" if tuned else "default",
         "dtype": "float32",
     }

@@ -14,10 +14,11 @@ SAMPLE = 2e-3
 
 
 def process_times(candidates: Mapping[str, Callable[[], object]], samples: int) -> dict[str, float]:
-    """The median process CPU time of each candidate, in seconds.
+    """The median time of each candidate, in seconds: process CPU time of one thread, or wall time of several.
 
     With one thread, CPU time is the time that the work takes on a core of its own: waiting for a core that another
-    process holds does not count. The candidates take turns, so that a slow minute of the machine hits all of them.
+    process holds does not count. With several the machine must be idle. The candidates take turns, so that a slow
+    minute of the machine hits all of them.
 
     Args:
         candidates: What to time, by name.
@@ -26,19 +27,20 @@ def process_times(candidates: Mapping[str, Callable[[], object]], samples: int) 
     Returns:
         The medians.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     repeats = {}
     for name, candidate in candidates.items():
         candidate()
-        start = time.process_time()
+        start = clock()
         candidate()
-        repeats[name] = max(1, round(SAMPLE / max(time.process_time() - start, 1e-7)))
+        repeats[name] = max(1, round(SAMPLE / max(clock() - start, 1e-7)))
     times = {name: [] for name in candidates}
     for _ in range(samples):
         for name, candidate in candidates.items():
-            start = time.process_time()
+            start = clock()
             for _ in range(repeats[name]):
                 candidate()
-            times[name].append((time.process_time() - start) / repeats[name])
+            times[name].append((clock() - start) / repeats[name])
     return {name: statistics.median(measured) for name, measured in times.items()}
 
 

@@ -11,16 +11,20 @@ import torch_geometric.nn
 from torch import nn
 
 import geonorm as gn
+from harness.cases import LENGTHS, MAIN, SIZES
+from harness.steps import MODES
 
 IRREPS = "32x0e+32x1o"
-EVERYWHERE = ("tiny", "mol500", "mol2000", "prot20", "one20k")
+EVERYWHERE = tuple(case.name for case in MAIN)
+#: Where cost is followed along one axis: the size of graphs, their number, the number of channels.
+ALONG = tuple(case.name for case in (*LENGTHS, *SIZES))
 SMALL = ("tiny", "mol500")
 GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One of our layers and the layer that computes the same.
+    """One of our layers and another one, mostly one that computes the same.
 
     Args:
         name: Our layer.
@@ -29,6 +33,8 @@ class Pair:
         theirs: Builds the other.
         takes_batch: Whether the other layer is called with ``(x, batch, batch_size)`` rather than ``(x)``.
         cases: The batches on which they are compared.
+        same: Whether they compute the same; if not, the other one is there for its speed.
+        modes: The modes that the other layer knows.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Pair:
     theirs: Callable[[int], nn.Module]
     takes_batch: bool = True
     cases: tuple[str, ...] = EVERYWHERE
+    same: bool = True
+    modes: tuple[str, ...] = MODES
 
 
 def diff_group_norm(channels: int) -> nn.Module:
@@ -55,8 +63,14 @@ def published_diff_group_norm(channels: int) -> nn.Module:
     return layer
 
 
+def compiled_graph_norm(channels: int) -> nn.Module:
+    """That of PyTorch Geometric, compiled; torch differentiates compiled code once only."""
+    torch.compiler.reset()
+    return torch.compile(torch_geometric.nn.GraphNorm(channels))
+
+
 PAIRS = (
-    Pair("GraphNorm", "PyG GraphNorm", gn.GraphNorm, torch_geometric.nn.GraphNorm),
+    Pair("GraphNorm", "PyG GraphNorm", gn.GraphNorm, torch_geometric.nn.GraphNorm, cases=EVERYWHERE + ALONG),
     Pair("InstanceNorm", "PyG InstanceNorm", gn.InstanceNorm, torch_geometric.nn.InstanceNorm),
     Pair("LayerNorm graph", "PyG LayerNorm", gn.LayerNorm, torch_geometric.nn.LayerNorm),
     Pair("PairNorm", "PyG PairNorm", gn.PairNorm, lambda _: torch_geometric.nn.PairNorm()),
@@ -66,6 +80,15 @@ PAIRS = (
         gn.MeanSubtractionNorm,
         lambda _: torch_geometric.nn.MeanSubtractionNorm(),
     ),
+    Pair(
+        "GraphNorm",
+        "compiled PyG GraphNorm",
+        gn.GraphNorm,
+        compiled_graph_norm,
+        cases=("tiny", "mol500", "mol2000", "prot20"),
+        modes=MODES[:2],
+    ),
+    Pair("GraphNorm", "torch LayerNorm", gn.GraphNorm, nn.LayerNorm, takes_batch=False, same=False),
     Pair("BatchNorm", "torch BatchNorm1d", gn.BatchNorm, nn.BatchNorm1d, takes_batch=False),
     Pair("LayerNorm node", "torch LayerNorm", lambda c: gn.LayerNorm(c, mode="node"), nn.LayerNorm, takes_batch=False),
     Pair(

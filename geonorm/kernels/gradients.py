@@ -134,7 +134,7 @@ class Statistics:
         """
         expand, (coefficient, matrix), *rest = self.plan.scale.expand_rows, *terms
         total = expand(coefficient) * matrix
-        into = total if untracked() else None
+        into = total if untracked(*(matrix for _, matrix in terms)) else None
         for coefficient, matrix in rest:
             total = torch.addcmul(total, expand(coefficient), matrix, out=into)
         return total if constant is None else torch.add(total, expand(constant), out=into)

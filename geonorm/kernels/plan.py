@@ -135,7 +135,7 @@ class Assembly:
         self.matrix[block.rows] = part
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, which would take longer than a small kernel
 class Parameters:
     """Per column: the weight of the mean, gain and bias; per scale group: the exponent. ``None`` is 1, 1, 0 and 1."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -34,6 +35,9 @@ class Columns(nn.Module):
         for column, key in enumerate(keys):
             if key is not None:
                 members.setdefault(key, []).append(column)
+        #: Everything that makes these columns what they are, in words that a compiled graph can hold.
+        names = list(members)
+        self.words = json.dumps([[None if key is None else names.index(key) for key in keys], list(divisors)])
         # Groups of equal size are reduced together by one reshape, so columns are visited in order of group size.
         groups = list(members.values())
         by_size = sorted(range(len(groups)), key=lambda number: len(groups[number]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geonorm.axes import NodeFeatures
 from geonorm.kernels import analytic
-from geonorm.kernels.operator import _wide
+from geonorm.kernels.closed import widened
 from geonorm.layers.standardize import Standardize
 from geonorm.numerics import accumulation_dtype
 
@@ -37,7 +37,7 @@ def pool_statistics(
         statistics.
     """
     given = NodeFeatures.read(x, batch, batch_size, layer.fields.dim)
-    wide, parameters = _wide(given.x, layer._operator_parameters(given.x))
+    wide, parameters = widened(given.x, layer._operator_parameters(given.x))
     nothing = torch.zeros_like(wide)
     if layer.track_running_stats and not layer.training:
         mean = None if layer.mean_columns is None else layer.mean_columns.expand(layer.running_mean[None])

@@ -51,6 +51,33 @@ class RunningStatistics(nn.Module):
                 weight = self.num_batches_tracked.clamp(min=1).to(buffer.dtype).reciprocal()
             buffer.copy_(torch.where(seen, buffer + weight * (average - buffer), buffer))
 
+    @torch.no_grad()
+    def _update_from_batch(
+        self, nodes: int, mean: Tensor | None, square: Tensor | None, group_size: Tensor | int, centred: bool
+    ) -> None:
+        """The same where the batch is one pool of this process alone, in a few small steps.
+
+        Args:
+            nodes: The number of nodes of the batch.
+            mean: The mean of each group of columns, ``[1, groups]``.
+            square: The second moment of each group.
+            group_size: The number of columns of each group of the scale, one number if they are equal.
+            centred: Whether the second moment is a variance.
+        """
+        if not nodes:
+            return
+        self.num_batches_tracked.add_(1)
+        weight = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        if square is not None and centred:
+            if isinstance(group_size, Tensor):
+                number = nodes * group_size.to(square.dtype)
+                square = square * (number / (number - 1).clamp(min=1))
+            else:
+                square = square * (nodes * group_size / max(nodes * group_size - 1, 1))
+        for buffer, value in ((self.running_mean, mean), (self.running_var, square)):
+            if buffer is not None:
+                buffer.lerp_(value[0].to(buffer.dtype), weight)
+
     @staticmethod
     def _over_samples(pool: Pool, values: Float[Tensor, "pools _"]) -> Float[Tensor, " _"]:
         """Add the values of all pools, of all processes."""

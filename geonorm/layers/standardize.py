@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import Axes, NodeFeatures
-from geonorm.kernels.operator import standardize
+from geonorm.kernels.operator import quick, standardize
 from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import Pool
 from geonorm.layers.fields import NORMALIZATIONS, Features, Fields
@@ -172,6 +172,7 @@ class Standardize(RunningStatistics):
         device: torch.device | str | None,
     ) -> None:
         fields = self.fields
+        self._dim = fields.dim
         self.mean_columns = self.scale_columns = None
         only_trivial = self.mean_on == "0e"
         if self.mean_axes is not None and (fields.trivial_fields or not only_trivial):
@@ -183,12 +184,17 @@ class Standardize(RunningStatistics):
                 normalization=normalization,
                 scalars_apart=scalars_apart,
             )
+        kinds = ((self.mean_axes, self.mean_columns), (self.scale_axes, self.scale_columns))
+        rows = {axes.rows for axes, columns in kinds if columns is not None}
+        self._rows = rows.pop() if len(rows) == 1 else None  # the rows that share a statistic, where there is one kind
         per_field = torch.tensor(fields.field_of_column, dtype=torch.long)
         scalar_only = fields.dim == fields.num_fields
+        self._scalar_only = scalar_only
         self.register_buffer("_field_of_column", None if scalar_only else per_field, persistent=False)
         slot = {field: number for number, field in enumerate(fields.trivial_fields)}
         bias_slot = torch.tensor([slot.get(field, len(slot)) for field in fields.field_of_column], dtype=torch.long)
         all_trivial = scalar_only and len(slot) == fields.num_fields
+        self._all_trivial = all_trivial
         self.register_buffer("_bias_of_column", None if all_trivial else bias_slot, persistent=False)
         self.register_buffer("_type_of_group", self._types_of_groups(), persistent=False)
         self.to(device=device)
@@ -236,6 +242,8 @@ class Standardize(RunningStatistics):
         Returns:
             The standardized features, of the shape and dtype of ``x``.
         """
+        if (y := self._quick(x, batch, batch_size)) is not None:
+            return y
         given = NodeFeatures.read(x, batch, batch_size, self.fields.dim, self.fields.block)
         if self.track_running_stats and not self.training:
             return given.restore(self._from_buffers(given.x))
@@ -244,6 +252,28 @@ class Standardize(RunningStatistics):
         if self.track_running_stats:
             self._update_running(plan, mean, square, self._centred)
         return given.restore(y)
+
+    def _quick(self, x: Tensor, batch: Tensor | None, batch_size: int | None) -> Tensor | None:
+        """The result by the compiled kernels, for features as they mostly come; else ``None``.
+
+        A small batch costs as much as the Python around its kernel: here there is as little as possible.
+        """
+        tracks = self.track_running_stats
+        if self._rows is None or x.ndim != 2 or x.shape[1] != self._dim:
+            return None
+        if tracks and not (self.training and self._rows == "batch"):
+            return None
+        columns = self._modules
+        mean, scale = columns.get("mean_columns"), columns.get("scale_columns")
+        work = quick(x, self._rows, mean, scale, self.statistic, self.eps, batch, batch_size)
+        if work is None:
+            return None
+        y = work(x, self._operator_parameters(x), tracks)
+        if tracks:
+            sizes = () if scale is None else scale.sizes
+            group_size = sizes[0][0] if len(sizes) == 1 else scale.group_size if sizes else 1
+            self._update_from_batch(x.shape[0], work.mean, work.square, group_size, self._centred)
+        return y
 
     @property
     def _centred(self) -> bool:
@@ -266,7 +296,7 @@ class Standardize(RunningStatistics):
         return Plan(*pools, self.statistic, self.eps)
 
     def _per_column(self, per_field: Tensor | None) -> Float[Tensor, " columns"] | None:
-        if per_field is None or self._field_of_column is None:
+        if per_field is None or self._scalar_only:
             return per_field
         return per_field.index_select(0, self._field_of_column)
 
@@ -275,18 +305,16 @@ class Standardize(RunningStatistics):
         alpha, beta = self._per_column(self.mean_scale), self.bias
         if alpha is None and self.alpha != 1:
             alpha = x.new_full((self.fields.dim,), self.alpha, dtype=accumulation_dtype(x.dtype))
-        if beta is not None and self._bias_of_column is not None:
+        if beta is not None and not self._all_trivial:
             beta = torch.cat([beta, beta.new_zeros(1)]).index_select(0, self._bias_of_column)
         return Parameters(alpha, self._per_column(self.weight), beta, self._exponents(x))
 
     def _exponents(self, x: Tensor) -> Float[Tensor, " groups"] | None:
-        if self.scale_columns is None:
+        if self.exponent == 1 or self.scale_columns is None:
             return None
         if self.exponent_logit is not None:
             logit = self.exponent_logit.to(accumulation_dtype(x.dtype))
             return torch.sigmoid(logit).index_select(0, self._type_of_group)
-        if self.exponent == 1:
-            return None
         number = self.scale_columns.num_groups
         return x.new_full((number,), self.exponent, dtype=accumulation_dtype(x.dtype))
 

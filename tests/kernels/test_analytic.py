@@ -1,5 +1,7 @@
 """The formula, against the same formula written entry by entry."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from kernels.oracle import (
@@ -15,8 +17,16 @@ from kernels.oracle import (
 )
 from torch import Tensor
 
-from geonorm.kernels import analytic
+from geonorm.kernels import analytic, choice
 from geonorm.kernels.plan import Parameters
+
+
+@pytest.fixture(autouse=True)
+def implementation() -> Iterator[None]:
+    """The formula in torch, whatever else there is."""
+    with choice.using("analytic"):
+        yield
+
 
 every_rows = pytest.mark.parametrize(("statistic", "mean", "scale"), every_choice_of_rows(), ids=str)
 

@@ -1,13 +1,23 @@
 """Pools: groups of columns times rows of a node, a sample or the batch."""
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from kernels.oracle import BATCH, COLUMNS, LEFT_OUT, NODES, PARTITIONS, ROWS_AND_TYPES, SAMPLES, Statistic
 
 from geonorm.axes import Segments
+from geonorm.kernels import choice
 from geonorm.kernels.pools import Columns, Pool
+
+
+@pytest.fixture(autouse=True)
+def implementation() -> Iterator[None]:
+    """Pools are the same for every implementation."""
+    with choice.using("analytic"):
+        yield
+
 
 every_rows = pytest.mark.parametrize("rows", ROWS_AND_TYPES)
 every_partition = pytest.mark.parametrize(

@@ -1,0 +1,21 @@
+"""The build of the compiled kernels."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="setuptools builds the kernels")
+def test_without_a_compiler_the_installation_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}"]
+    environment = os.environ | {"CC": "/bin/false", "CXX": "/bin/false"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'building extension "geonorm.kernels._cpu" failed' in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("_cpu*.so"))
