@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from geonorm.match.check import check
 from geonorm.match.report import MatchReport
-from geonorm.match.rows import EPS, layer_of, open_thresholds
+from geonorm.match.rows import EPS, known_without_data, layer_of, open_thresholds
 from geonorm.match.tasks import ENERGY, Task
 from geonorm.models.backbone.blocks import Block
 from geonorm.models.backbone.rows import arguments, named_row, normalize_blocks, takes
@@ -53,16 +53,7 @@ class InPlace(nn.Module):
         self, x: Float[Tensor, "nodes columns"], batch: Int[Tensor, " nodes"], batch_size: int
     ) -> Float[Tensor, "nodes columns"]:
         """Normalize scalars and vectors."""
-        size = torch.bincount(batch, minlength=batch_size)[batch]
-        _, receivers = torch.nonzero((batch[:, None] == batch).fill_diagonal_(False), as_tuple=True)
-        known = {
-            "batch": batch,
-            "batch_size": batch_size,
-            "num_neighbors": size - 1,
-            "types": size % 2,
-            "receivers": receivers,
-            "distances": torch.ones(len(receivers), dtype=x.dtype),
-        }
+        known = known_without_data(x, batch, batch_size)
         s, v = x[:, : self.width], x[:, self.width :].reshape(len(x), self.width, 3)
         s, v = self.place(s, v, known, (torch.ones_like(s), torch.ones_like(v)))
         return torch.cat([s, v.flatten(1)], 1)

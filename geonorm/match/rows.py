@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from e3nn import o3
@@ -19,11 +20,33 @@ CHANNELS, VECTORS = 12, 4
 EPS = 1e-14
 
 
-class Fed(nn.Module):
-    """A layer that asks for more than features and samples, given what can be known without more data.
+def known_without_data(x: Tensor, batch: Int[Tensor, " nodes"], batch_size: int) -> dict[str, Any]:
+    """What layers may ask for beside features, as far as samples tell it.
 
     Inside a sample all nodes are neighbours, at distance one; the type of a node is the parity of its sample's size.
+
+    Args:
+        x: Features, ``[nodes, ...]``, whose dtype distances get.
+        batch: The sample of each node.
+        batch_size: The number of samples.
+
+    Returns:
+        Arguments of layers by their names.
     """
+    size = torch.bincount(batch, minlength=batch_size)[batch]
+    _, receivers = torch.nonzero((batch[:, None] == batch).fill_diagonal_(False), as_tuple=True)
+    return {
+        "batch": batch,
+        "batch_size": batch_size,
+        "num_neighbors": size - 1,
+        "types": size % 2,
+        "receivers": receivers,
+        "distances": torch.ones(len(receivers), dtype=x.dtype),
+    }
+
+
+class Fed(nn.Module):
+    """A layer that asks for more than features and samples, given what can be known without more data."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -32,16 +55,7 @@ class Fed(nn.Module):
 
     def forward(self, x: Tensor, batch: Int[Tensor, " nodes"], batch_size: int) -> Tensor:
         """Call the layer with all that it asks for."""
-        size = torch.bincount(batch, minlength=batch_size)[batch]
-        _, receivers = torch.nonzero((batch[:, None] == batch).fill_diagonal_(False), as_tuple=True)
-        known = {
-            "batch": batch,
-            "batch_size": batch_size,
-            "num_neighbors": size - 1,
-            "types": size % 2,
-            "receivers": receivers,
-            "distances": torch.ones(len(receivers), dtype=x.dtype),
-        }
+        known = known_without_data(x, batch, batch_size)
         return self.layer(x, **{name: known[name] for name in self.asked})
 
 
