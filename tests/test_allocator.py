@@ -9,19 +9,21 @@ import pytest
 
 import geonorm as gn
 
-#: Counts the pages that the system had to fetch for a chain of large temporary tensors.
+#: Counts the pages that the system had to fetch for a chain of large temporary tensors, in the best of some rounds:
+#: where the heap begins differs from process to process, and a round may find its blocks cut in another way.
 FAULTS = """
 import resource, torch
 import geonorm as gn
 torch.set_num_threads(1)
 x = torch.randn(10_000_000)
 {call}
-for _ in range(2):
+rounds = []
+for _ in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(3):
         a = x + 1; b = a * 2; c = b - x
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-print(after - before)
+    rounds.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(rounds))
 """
 
 
