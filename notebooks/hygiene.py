@@ -8,12 +8,23 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import yaml
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 MAX_BYTES = 400_000
 FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 #: A widget is the memory of a kernel that is gone: no page can show it.
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+REPOSITORY = yaml.safe_load((Path(__file__).resolve().parents[1] / "_config.yml").read_text())["repository"]["url"]
+#: Who opens a notebook alone, on Colab or as a download, does not have the library. The site leaves this cell out.
+FETCH = f"""
+from importlib.util import find_spec
+
+if find_spec("geonorm") is None:  # this notebook was opened alone, as on Colab
+    %pip install -q "geonorm[models,data] @ git+{REPOSITORY}"
+""".strip()
 
 
 def notebook_path(text: Path) -> Path:
@@ -22,8 +33,10 @@ def notebook_path(text: Path) -> Path:
 
 
 def convert(text: Path) -> NotebookNode:
-    """Return the notebook, without outputs, that a MyST text describes."""
+    """Return the notebook, without outputs, that a MyST text describes; a cell that fetches the library comes first."""
     notebook = jupytext.read(text, fmt="md:myst")
+    notebook.cells = [cell for cell in notebook.cells if cell.source != FETCH]
+    notebook.cells.insert(1, new_code_cell(FETCH, metadata={"tags": ["remove-cell"]}))
     # Only what Binder, Colab and the book's highlighter read; versions would change with every machine.
     notebook.metadata = nbformat.from_dict(
         {
@@ -128,6 +141,8 @@ def with_outputs_of_before(text: Path) -> NotebookNode:
         [cell for cell in cells if cell.cell_type == "code"]
         for cells in (notebook.cells, nbformat.read(path, as_version=4).cells)
     )
+    if not any(cell.source == FETCH for cell in old):
+        _fetch_first(old)
     if [cell.source for cell in new] != [cell.source for cell in old]:
         raise ValueError(f"the code cells of {text.name} are not those of {path.name}: execute it")
     for cell, before in zip(new, old, strict=True):
@@ -135,6 +150,17 @@ def with_outputs_of_before(text: Path) -> NotebookNode:
         if alt := alt_text(before):
             cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["alt"] = alt
     return notebook
+
+
+def _fetch_first(executed: list[NotebookNode]) -> None:
+    """Put the cell that fetches the library, which prints nothing where it is there, before executed code cells."""
+    for cell in executed:
+        if cell.execution_count is not None:
+            cell.execution_count += 1
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = cell.execution_count
+    executed.insert(0, new_code_cell(FETCH, execution_count=1))
 
 
 def _first_difference(wanted: str, given: str) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import types
 
 import costs
 import execute
 import hygiene
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 HEADER = "---\nkernelspec:\n  display_name: Python 3\n  name: python3\n---\n\n"
@@ -85,16 +87,34 @@ def test_making_a_chapter(folder, monkeypatch):
     record = execute.make(text)
     first = (folder / "99_chapter.ipynb").read_bytes()
     notebook = nbformat.reads(first, as_version=4)
-    assert notebook.cells[1].outputs[0].data["text/plain"] == "(None, '1', 'notebooks')"
-    assert [cell.id for cell in notebook.cells] == ["0", "1", "2", "3"]
-    assert hygiene.alt_text(notebook.cells[3]) == "A dot."
-    assert notebook.cells[3].outputs[0].metadata == {}
+    assert notebook.cells[2].outputs[0].data["text/plain"] == "(None, '1', 'notebooks')"
+    assert [cell.id for cell in notebook.cells] == ["0", "1", "2", "3", "4"]
+    assert hygiene.alt_text(notebook.cells[4]) == "A dot."
+    assert notebook.cells[4].outputs[0].metadata == {}
     assert record.bytes == len(first)
     assert 0.1 < record.cpu_seconds < 60
     assert 10 < record.memory_mb < 300, "the memory of the kernel, not of the process that started it"
     execute.make(text)
     assert (folder / "99_chapter.ipynb").read_bytes() == first
     assert hygiene.differences(text) == []
+
+
+def test_a_notebook_opened_alone_fetches_the_library_first(folder, monkeypatch):
+    text = folder / "text" / "99_chapter.md"
+    # Whoever edits the notebook and carries it over has the cell in the text, too.
+    for cells in (["1"], [hygiene.FETCH, "1"]):
+        text.write_text(_text(*cells))
+        notebook = hygiene.convert(text)
+        assert [cell.source for cell in notebook.cells[1:]] == [hygiene.FETCH, "1"]
+        assert notebook.cells[1].metadata.tags == ["remove-cell"], "the site does not show it"
+    python = TransformerManager().transform_cell(hygiene.FETCH)
+    for spec, asked in ((None, ["pip"]), ("found", [])):
+        called = []
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
+        run = types.SimpleNamespace(run_line_magic=lambda magic, line, called=called: called.append((magic, line)))
+        exec(python, {"get_ipython": lambda run=run: run})
+        assert [magic for magic, _ in called] == asked
+        assert all(line.endswith('@ git+https://github.com/geonorm/geonorm"') for _, line in called)
 
 
 def test_a_refusal_leaves_the_old_notebook_alone(folder):
@@ -115,9 +135,9 @@ def test_differences_between_text_and_notebook_are_named(folder):
     (folder / "99_chapter.ipynb").write_text(hygiene.serialized(hygiene.convert(text)))
     assert hygiene.differences(text) == []
     text.write_text(_text("1 + 2"))
-    assert hygiene.differences(text) == ["cell 1: source differs: text '1 + 2', notebook '1 + 1'"]
+    assert hygiene.differences(text) == ["cell 2: source differs: text '1 + 2', notebook '1 + 1'"]
     text.write_text(_text("1 + 1", "2 + 2"))
-    assert hygiene.differences(text) == ["3 cells in the text, 2 in the notebook"]
+    assert hygiene.differences(text) == ["4 cells in the text, 3 in the notebook"]
 
 
 def test_an_unknown_chapter_is_refused_with_the_known_ones(folder):
@@ -135,7 +155,7 @@ def test_a_page_of_the_book_is_made_like_a_chapter_and_comes_after_them(folder, 
     assert execute.chosen(["err"]) == [page]
     execute.make(page)
     notebook = nbformat.read(folder.parent / "book" / "errata.ipynb", as_version=4)
-    assert notebook.cells[1].outputs[0].data["text/plain"] == "'book'", "a page runs in its own folder"
+    assert notebook.cells[2].outputs[0].data["text/plain"] == "'book'", "a page runs in its own folder"
     assert execute.check([page]) == 0
     (folder.parent / "book" / "alone.ipynb").write_text("")
     assert execute.check([page]) == 1
@@ -168,6 +188,24 @@ def test_prose_is_taken_over_with_the_outputs_that_were_there(folder):
     assert [(c.outputs, c.execution_count, c.metadata) for c in new] == [
         (c.outputs, c.execution_count, c.metadata) for c in old
     ]
+
+
+def test_prose_is_taken_over_into_a_notebook_that_did_not_fetch_the_library(folder):
+    text = folder / "text" / "99_chapter.md"
+    text.write_text(_text("1 + 1", "print('six')"))
+    execute.make(text)
+    path = folder / "99_chapter.ipynb"
+    whole = path.read_bytes()
+    older = nbformat.read(path, as_version=4)
+    del older.cells[1]
+    for count, cell in enumerate((cell for cell in older.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+    nbformat.write(older, path)
+    assert execute.take_over_prose([text]) == 0
+    assert path.read_bytes() == whole
 
 
 def test_prose_is_not_taken_over_where_code_has_changed(folder, capsys):
