@@ -29,6 +29,7 @@ class Page(HTMLParser):
         super().__init__()
         self.in_article = False
         self.links, self.sources, self.ids, self.images, self.titles, self.language = [], [], set(), [], 0, None
+        self.headings, self.described = 0, []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -36,6 +37,8 @@ class Page(HTMLParser):
         self.ids |= {attributes[key] for key in ("id", "name") if attributes.get(key)}
         # The theme repeats the title in a block that only the printed page shows.
         self.titles += tag == "h1" and self.in_article
+        self.headings += tag == "h1"
+        self.described += [attributes] if tag == "meta" else []
         self.in_article = self.in_article or tag == "article"
         if tag == "html":
             self.language = attributes.get("lang")
@@ -121,8 +124,30 @@ def test_the_search_index_and_the_missing_page_are_there():
     assert "moved" in lost
 
 
+def test_the_front_door_says_what_is_behind_it():
+    door, landing = ((SITE / name).read_text(encoding="utf-8") for name in ("index.html", "book/intro.html"))
+    assert _page(SITE / "index.html").language == "en"
+    assert "book/intro.html" in _page(SITE / "index.html").links
+    for said in ('property="og:title"', 'property="og:image"', 'property="og:description"', 'name="description"'):
+        lines = [line.strip() for line in landing.splitlines() if said in line]
+        assert len(lines) == 1, said
+        assert " ".join(lines[0].split()) in " ".join(door.split())
+
+
+@pages
+def test_what_is_shared_of_a_page_reads_well(page):
+    (said,) = [given["content"] for given in _page(page).described if given.get("name") == "description"]
+    assert len(said) > 50
+    # A space that no author has written, around the pieces of a citation.
+    assert "[ " not in said
+    assert " ]" not in said
+
+
 @pytest.mark.parametrize("old", CONFIG["sphinx"]["config"]["rediraffe_redirects"])
 def test_short_addresses_redirect(old):
     redirect = SITE / old.replace(".md", ".html")
-    target = next(link for link in Page(redirect).links if link.endswith(".html"))
+    page = Page(redirect)
+    target = next(link for link in page.links if link.endswith(".html"))
     assert (redirect.parent / target).is_file()
+    assert page.language == "en"
+    assert page.headings == 1

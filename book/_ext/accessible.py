@@ -8,11 +8,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 OUTDATED = 'role="doc-biblioentry"'
+REGION = re.compile(r'(?<=role="region" aria-label=")[^"]*')
+CORNER = re.compile(r"<th\b[^>]*></th>")
 
 
 def _is_thebe(script: Any) -> bool:
@@ -24,10 +29,28 @@ def repair(app: Sphinx, pagename: str, template: str, context: dict[str, Any], d
     """Change the context from which the page is written."""
     context["script_files"] = [script for script in context.get("script_files", []) if not _is_thebe(script)]
     if "body" in context:
-        context["body"] = context["body"].replace(OUTDATED, 'role="listitem"')
+        context["body"] = tables(context["body"].replace(OUTDATED, 'role="listitem"'))
+
+
+def tables(body: str) -> str:
+    """Give landmarks of one name numbers, and take empty headers for what they are."""
+    met: Counter[str] = Counter()
+
+    def numbered(match: re.Match[str]) -> str:
+        met[match[0]] += 1
+        return match[0] if met[match[0]] == 1 else f"{match[0]} ({met[match[0]]})"
+
+    return CORNER.sub("<td></td>", REGION.sub(numbered, body))
+
+
+def in_one_piece(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Join the text of each paragraph; its HTML is written already."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree is not None else ():
+        paragraph[:] = [nodes.Text(paragraph.astext())]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect to Sphinx, after the extensions that add scripts to single pages."""
+    """Connect to Sphinx: before the description is made, and after the extensions that add scripts to single pages."""
+    app.connect("html-page-context", in_one_piece, priority=400)
     app.connect("html-page-context", repair, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
