@@ -38,7 +38,7 @@ env: $(VENV)/ready  ## Make or refresh the environment .venv (torch without CUDA
 ifneq ($(shell cat $(VENV)/torch-choice 2>/dev/null),$(TORCH))
 $(VENV)/ready: FORCE
 endif
-$(VENV)/ready: pyproject.toml setup.py geonorm/kernels/cpu.cpp $(CONSTRAINTS)
+$(VENV)/ready: pyproject.toml setup.py $(wildcard geonorm/kernels/cpu/source/*) $(CONSTRAINTS)
 	@python=""; for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then python=$$candidate; break; fi; done; \
 	if [ -z "$$python" ]; then \

@@ -1,0 +1,115 @@
+// Forward, row by row: what is read to know a pool, and the result.
+
+#pragma once
+#include "forward_pools.h"
+
+namespace {
+
+template <class T> class Forward final : public ForwardPools<typename Accumulated<T>::type> {
+    using A = typename Accumulated<T>::type;
+    using Base = ForwardPools<A>;
+    using Base::batch, Base::columns, Base::recipe;
+    const T* x;
+    T* y;
+
+  public:
+    static constexpr index parts = 2, gathered = 0;
+    Forward(const Given<T>& given, T* y, A* mean, A* square, A* own_mean)
+        : Base(given, mean, square, own_mean), x(given.x), y(y) {
+        this->streaming = given.streaming && this->whole_vectors(y);
+    }
+    void publish(const double*, index) const {}
+
+  private:
+    // A first guess of the mean, the rest of it, and the sum of squares about both, of the rows of a block.
+    APART void block_moments(index first, index last) override {
+        const A inverse = A(1) / A(last - first);
+        const Batch batch = this->batch;
+        const index columns = this->columns;
+        const T* x = this->x;
+        A *guesses = this->column_mean, *rests = this->rest, *m2 = this->m2;
+        tiles<A, 2 * REGISTERS>(columns, [=](auto tile, index c) {
+            using V = typename decltype(tile)::V;
+            constexpr int R = tile.R, L = tile.L;
+            V sum[R], guess[R], rest[R], squares[R];
+            EACH_REGISTER sum[r] = rest[r] = squares[r] = V{};
+            for (index k = first; k < last; k++) {
+                const T* p = x + batch.row(k) * columns + c;
+                EACH_REGISTER sum[r] += load_as<V>(p + r * L);
+            }
+            EACH_REGISTER guess[r] = sum[r] * inverse;
+            for (index k = first; k < last; k++) {
+                const T* p = x + batch.row(k) * columns + c;
+                EACH_REGISTER {
+                    V d = load_as<V>(p + r * L) - guess[r];
+                    rest[r] += d;
+                    squares[r] = fused(d, d, squares[r]);
+                }
+            }
+            EACH_REGISTER {
+                V d = rest[r] * inverse;
+                put(guesses + c + r * L, guess[r]);
+                put(rests + c + r * L, d);
+                put(m2 + c + r * L, V(squares[r] - d * rest[r]));
+            }
+        });
+        COLUMNS m2[c] = m2[c] < 0 ? A(0) : m2[c];
+    }
+    template <bool STREAMING> APART void write_rows(index low, index high) const {
+        const Batch batch = this->batch;
+        const index columns = this->columns;
+        const T* x = this->x;
+        T* y = this->y;
+        const A *shifts = this->shift, *factors = this->factor, *addends = this->added;
+        tiles<A, 2 * REGISTERS, STREAMING>(columns, [=](auto tile, index c) {
+            using V = typename decltype(tile)::V;
+            constexpr int R = tile.R, L = tile.L;
+            V shift[R], factor[R], added[R];
+            EACH_REGISTER {
+                shift[r] = load_as<V>(shifts + c + r * L);
+                factor[r] = load_as<V>(factors + c + r * L);
+                added[r] = load_as<V>(addends + c + r * L);
+            }
+            for (index k = low; k < high; k++) {
+                const index at = batch.row(k) * columns + c;
+                EACH_REGISTER write<STREAMING>(y + at + r * L,
+                                               V((load_as<V>(x + at + r * L) - shift[r]) * factor[r] + added[r]));
+            }
+        });
+    }
+    void write_block(index low, index high) override {
+        if (this->streaming) write_rows<true>(low, high);
+        else write_rows<false>(low, high);
+    }
+    APART void along_rows(index low, index high) override {
+        const index columns = this->columns;
+        const bool centred = this->has_mean();
+        const A *RESTRICT gamma = this->gamma ? this->gamma : this->ones;
+        const A *RESTRICT beta = this->beta ? this->beta : this->zeros;
+        const A weight = weights<A>(recipe.scale)[0], eps = A(recipe.eps);
+        for (index k = low; k < high; k++) {
+            const T* RESTRICT p = x + k * columns;
+            A about = 0;
+            if (centred) {
+                A sum = 0, rest = 0;
+                _Pragma("omp simd reduction(+ : sum)") for (index c = 0; c < columns; c++) sum += load(p + c);
+                about = sum / A(columns);
+                _Pragma("omp simd reduction(+ : rest)") for (index c = 0; c < columns; c++) rest += load(p + c) - about;
+                about += rest / A(columns);
+                if (this->mean) this->mean[k] = about;
+            }
+            A squares = 0;
+            _Pragma("omp simd reduction(+ : squares)") for (index c = 0; c < columns; c++) {
+                A d = load(p + c) - about;
+                squares += d * d;
+            }
+            squares *= weight;
+            if (this->square) this->square[k] = squares;
+            const A rho = A(1) / root(squares + eps);
+            T* RESTRICT o = y + k * columns;
+            COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]) + beta[c]);
+        }
+    }
+};
+
+}  // namespace
