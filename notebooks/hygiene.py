@@ -18,12 +18,15 @@ FIGURES = ("image/png", "image/jpeg", "image/svg+xml")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 REPOSITORY = yaml.safe_load((Path(__file__).resolve().parents[1] / "_config.yml").read_text())["repository"]["url"]
-#: Who opens a notebook alone, on Colab or as a download, does not have the library. The site leaves this cell out.
+#: Who opens a notebook alone, on Colab or as a download, has neither the library nor the results of long runs.
+#: The site leaves this cell out.
 FETCH = f"""
 from importlib.util import find_spec
 
 if find_spec("geonorm") is None:  # this notebook was opened alone, as on Colab
-    %pip install -q "geonorm[models,data] @ git+{REPOSITORY}"
+    !git clone -q --depth 1 {REPOSITORY} geonorm-book
+    %pip install -q "./geonorm-book[models,data]"
+    %cd -q geonorm-book/notebooks
 """.strip()
 
 

@@ -108,13 +108,18 @@ def test_a_notebook_opened_alone_fetches_the_library_first(folder, monkeypatch):
         assert [cell.source for cell in notebook.cells[1:]] == [hygiene.FETCH, "1"]
         assert notebook.cells[1].metadata.tags == ["remove-cell"], "the site does not show it"
     python = TransformerManager().transform_cell(hygiene.FETCH)
-    for spec, asked in ((None, ["pip"]), ("found", [])):
+    for spec, asked in ((None, ["clone", "pip", "cd"]), ("found", [])):
         called = []
         monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
-        run = types.SimpleNamespace(run_line_magic=lambda magic, line, called=called: called.append((magic, line)))
-        exec(python, {"get_ipython": lambda run=run: run})
-        assert [magic for magic, _ in called] == asked
-        assert all(line.endswith('@ git+https://github.com/geonorm/geonorm"') for _, line in called)
+        shell = types.SimpleNamespace(
+            run_line_magic=lambda magic, line, called=called: called.append((magic, line)),
+            system=lambda line, called=called: called.append(("clone", line)),
+        )
+        exec(python, {"get_ipython": lambda shell=shell: shell})
+        assert [name for name, _ in called] == asked
+    assert f"clone -q --depth 1 {hygiene.REPOSITORY} geonorm-book" in hygiene.FETCH
+    # Chapters read results of long runs beside their own folder.
+    assert hygiene.FETCH.endswith("%cd -q geonorm-book/notebooks")
 
 
 def test_a_refusal_leaves_the_old_notebook_alone(folder):
