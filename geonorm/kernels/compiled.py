@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -19,14 +20,15 @@ from geonorm.processes import several_processes
 
 
 @lru_cache(maxsize=1024)
-def _recipe(specification: str) -> cpu.Recipe | None:
+def _recipe(use: ModuleType, specification: str) -> object | None:
     *columns, statistic, eps = json.loads(specification)
-    return cpu.recipe(*(None if k is None else Columns(*k) for k in columns), statistic, eps)
+    return use.recipe(*(None if k is None else Columns(*k) for k in columns), statistic, eps)
 
 
-def _known(specification: str) -> bool:
+def _known(device: str, dtype: torch.dtype, specification: str) -> bool:
     """Whether the kernels are there and know what to do."""
-    return choice.compiled() and _recipe(specification) is not None
+    use = choice.kernels(torch.device(device))
+    return use is not None and dtype in use.TYPES and _recipe(use, specification) is not None
 
 
 # The compiler calls it once and takes the answer for a constant.
@@ -36,13 +38,13 @@ _known._dynamo_marked_constant = True
 def knows(x: Tensor, plan: Plan) -> bool:
     """Whether the operators can do this, for code that is being traced."""
     some = plan.mean if plan.scale is None else plan.scale
-    if some is None or not x.is_cpu or x.dtype not in cpu.TYPES or torch.compiler.is_exporting():
+    if some is None or torch.compiler.is_exporting():
         return False
     if (plan.mean is not None and plan.mean.rows != some.rows) or (some.rows in SHARED and several_processes()):
         return False
     if torch._C._are_functorch_transforms_active():
         return False
-    return _known(words(plan))
+    return _known(str(x.device), x.dtype, words(plan))
 
 
 def words(plan: Plan) -> str:
@@ -61,10 +63,10 @@ def standardize(x: Tensor, parameters: Parameters, plan: Plan) -> tuple[Tensor, 
     return y, mean, square
 
 
-def _rows(x: Tensor, index: Tensor | None, pools: int, each_row: bool) -> cpu.Rows:
+def _rows(use: ModuleType, x: Tensor, index: Tensor | None, pools: int, each_row: bool) -> object:
     if index is None:
-        return cpu.Rows(x.shape[0]) if each_row else cpu.Rows.all(x.shape[0])
-    rows = cpu.Rows.of_batch(index.long(), pools)
+        return use.Rows(x.shape[0]) if each_row else use.Rows.all(x.shape[0])
+    rows = use.Rows.of_batch(index.long(), pools)
     if rows is None:
         raise IndexError(f"batch holds a sample number that is not one of 0, …, {pools - 1}")
     return rows
@@ -81,14 +83,14 @@ _ROWS = "Tensor? index, SymInt pools, bool each_row, str specification"
 @torch.library.custom_op(
     "geonorm::standardize",
     mutates_args=(),
-    device_types="cpu",
+    device_types=("cpu", "cuda"),
     schema=f"({_INPUTS}, {_ROWS}) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _operator(x, alpha, gamma, beta, tau, index, pools, each_row, specification):
-    dtype = accumulation_dtype(x.dtype)
-    y, mean, square, own = cpu.forward(
-        _recipe(specification),
-        _rows(x, index, pools, each_row),
+    use, dtype = choice.kernels(x.device), accumulation_dtype(x.dtype)
+    y, mean, square, own = use.forward(
+        _recipe(use, specification),
+        _rows(use, x, index, pools, each_row),
         cpu.plain(x, x.dtype),
         *_ready(dtype, alpha, gamma, beta, tau),
     )
@@ -97,7 +99,7 @@ def _operator(x, alpha, gamma, beta, tau, index, pools, each_row, specification)
 
 @_operator.register_fake
 def _(x, alpha, gamma, beta, tau, index, pools, each_row, specification):
-    work, dtype = _recipe(specification), accumulation_dtype(x.dtype)
+    work, dtype = _recipe(choice.kernels(x.device), specification), accumulation_dtype(x.dtype)
     mean, square = (x.new_empty(pools, groups, dtype=dtype) for groups in (work.mean_groups, work.scale_groups))
     own = torch.empty_like(square) if work.own else square.new_empty(0)
     return torch.empty_like(x, memory_format=torch.contiguous_format), mean, square, own
@@ -106,23 +108,27 @@ def _(x, alpha, gamma, beta, tau, index, pools, each_row, specification):
 @torch.library.custom_op(
     "geonorm::standardize_backward",
     mutates_args=(),
-    device_types="cpu",
+    device_types=("cpu", "cuda"),
     schema=f"(Tensor g, {_INPUTS}, Tensor mean, Tensor square, Tensor own, {_ROWS}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _backward(g, x, alpha, gamma, beta, tau, mean, square, own, index, pools, each_row, specification):
-    work, dtype = _recipe(specification), accumulation_dtype(x.dtype)
-    parameters = (alpha, gamma, beta, tau)
-    dx, *found = cpu.backward(
+    use, dtype = choice.kernels(x.device), accumulation_dtype(x.dtype)
+    work, parameters = _recipe(use, specification), (alpha, gamma, beta, tau)
+    dx, *found = use.backward(
         work,
-        _rows(x, index, pools, each_row),
+        _rows(use, x, index, pools, each_row),
         cpu.plain(g, x.dtype),
         cpu.plain(x, x.dtype),
         *_ready(dtype, alpha, gamma, tau),
         (mean, square, own if work.own else None),
         (True, *(value is not None for value in parameters)),
     )
-    given = (x.new_empty(0) if value is None else value.to(p.dtype) for value, p in zip(found, parameters, strict=True))
+    # What an operator of torch returns has memory of its own, not a part of that of another result.
+    given = (
+        x.new_empty(0) if value is None else value.to(p.dtype, copy=value._is_view())
+        for value, p in zip(found, parameters, strict=True)
+    )
     return dx, *given
 
 

@@ -6,6 +6,8 @@ torch, from the same saved tensors.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -32,16 +34,12 @@ def plainly_called() -> bool:
     )
 
 
-def usable(x: Tensor) -> bool:
-    """Whether the kernels can read this matrix, now."""
-    return (
-        plainly_called()
-        and type(x) in _TENSORS
-        and x.dtype in cpu.TYPES
-        and x.is_cpu
-        and x.layout is torch.strided
-        and choice.compiled()
-    )
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """The kernels that can read this matrix, now."""
+    if not (plainly_called() and type(x) in _TENSORS and x.layout is torch.strided):
+        return None
+    use = choice.kernels(x.device)
+    return use if use is not None and x.dtype in use.TYPES else None
 
 
 def _holds_numbers(values: Tensor | None) -> bool:
@@ -57,12 +55,13 @@ class Work:
         rows: Which rows belong together.
         what: Which rows share a statistic, the groups of columns of mean and scale, the statistic and eps.
         batch: The sample or type of each row.
+        kernels: The kernels, whose recipe and rows these are: of the CPU, or of Triton.
     """
 
-    __slots__ = ("batch", "mean", "own", "recipe", "rows", "square", "what")
+    __slots__ = ("batch", "kernels", "mean", "own", "recipe", "rows", "square", "what")
 
-    def __init__(self, recipe: cpu.Recipe, rows: cpu.Rows, what: tuple, batch: Tensor | None) -> None:
-        self.recipe, self.rows, self.what, self.batch = recipe, rows, what, batch
+    def __init__(self, recipe: object, rows: object, what: tuple, batch: Tensor | None, kernels: ModuleType) -> None:
+        self.recipe, self.rows, self.what, self.batch, self.kernels = recipe, rows, what, batch, kernels
 
     def plan(self, x: Tensor) -> Plan:
         """The same for the implementation in torch."""
@@ -80,7 +79,7 @@ class Work:
         """Standardize.
 
         Args:
-            x: Features, ``[nodes, columns]``, for which :func:`usable` holds.
+            x: Features, ``[nodes, columns]``, for which :func:`kernels_for` finds kernels.
             parameters: α, γ, β per column and τ per scale group.
             wants_statistics: Whether the caller reads ``mean`` and ``square`` afterwards.
 
@@ -115,7 +114,7 @@ def _cast(value: Tensor | None, like: Tensor | None) -> Tensor | None:
 
 def _forward(x, alpha, gamma, beta, tau, work: Work, wants_statistics: bool) -> Tensor:
     dtype = accumulation_dtype(x.dtype)
-    y, work.mean, work.square, work.own = cpu.forward(
+    y, work.mean, work.square, work.own = work.kernels.forward(
         work.recipe,
         work.rows,
         _ready(x, x.dtype),
@@ -134,7 +133,7 @@ def _gradients(
     """The gradients of x and the parameters by the kernels."""
     x, alpha, gamma, beta, tau = saved
     dtype = accumulation_dtype(x.dtype)
-    dx, *found = cpu.backward(
+    dx, *found = work.kernels.backward(
         work.recipe,
         work.rows,
         _ready(g, x.dtype),
@@ -215,7 +214,7 @@ class _FusedBackward(torch.autograd.Function):
             alpha, gamma, _, tau = parameters
             dtype = accumulation_dtype(x.dtype)
             v = torch.zeros_like(x, memory_format=torch.contiguous_format) if v is None else _ready(v, x.dtype)
-            dg, dx, *rest = cpu.double_backward(
+            dg, dx, *rest = work.kernels.double_backward(
                 work.recipe,
                 work.rows,
                 v,

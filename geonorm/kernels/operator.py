@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from geonorm.kernels import analytic, closed, compiled, cpu, fused
+from geonorm.kernels import analytic, closed, compiled, fused
 from geonorm.kernels.plan import Parameters, Plan
 from geonorm.kernels.pools import SEGMENTED, SHARED, Columns
 from geonorm.numerics import accumulation_dtype
@@ -93,27 +95,29 @@ def quick(
         batch: The sample or type of each row.
         batch_size: The number of samples or types.
     """
-    if not fused.usable(x) or _differentiated_by_torch():
+    use = None if _differentiated_by_torch() else fused.kernels_for(x)
+    if use is None:
         return None
-    recipe = cpu.recipe(mean, scale, statistic, eps)
-    rows = None if recipe is None else _rows(kind, x.shape[0], batch, batch_size)
-    return None if rows is None else fused.Work(recipe, rows, (kind, mean, scale, statistic, eps), batch)
+    recipe = use.recipe(mean, scale, statistic, eps)
+    rows = None if recipe is None else _rows(use, kind, x, batch, batch_size)
+    return None if rows is None else fused.Work(recipe, rows, (kind, mean, scale, statistic, eps), batch, use)
 
 
-def _rows(kind: str, nodes: int, batch: Tensor | None, batch_size: int | None) -> cpu.Rows | None:
+def _rows(use: ModuleType, kind: str, x: Tensor, batch: Tensor | None, batch_size: int | None) -> object | None:
     """Which rows belong together, as the kernels read it, or ``None`` where somebody else must look at them."""
-    if batch is not None and (
-        type(batch) is not Tensor or batch.dtype is not torch.int64 or batch.shape != (nodes,) or not batch.is_cpu
-    ):
+    nodes = x.shape[0]
+    if batch is not None and (type(batch) is not Tensor or batch.dtype is not torch.int64):
+        return None
+    if batch is not None and (batch.shape != (nodes,) or batch.device != x.device):
         return None
     if kind == "node":
-        return cpu.Rows(nodes)
+        return use.Rows(nodes)
     if kind in SHARED and several_processes():
         return None
     if kind not in SEGMENTED or (batch is None and batch_size in (None, 1)):
-        return cpu.Rows.all(nodes)
+        return use.Rows.all(nodes)
     if batch is None:
         return None
     if batch_size is None:
         batch_size = 1 + int(batch.max()) if nodes else 0
-    return cpu.Rows.of_batch(batch, int(batch_size))
+    return use.Rows.of_batch(batch, int(batch_size))
