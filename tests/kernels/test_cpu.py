@@ -390,7 +390,7 @@ def test_it_says_what_is_in_use_and_the_environment_chooses():
 
     assert answer(None).startswith("cpu (")
     assert answer("analytic") == "analytic"
-    assert "expected one of 'auto', 'cpu', 'analytic'" in answer("fast")
+    assert "expected one of 'auto', 'cpu', 'triton', 'analytic'" in answer("fast")
     missing = (
         "from pathlib import Path; from geonorm.kernels.cpu import library; library.LIBRARY = Path('none'); "
         "from geonorm.kernels import choice; print(choice.in_use())"
