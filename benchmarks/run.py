@@ -1,4 +1,4 @@
-"""Time our layers against the published ones and against a copy of the tensor, on the CPU.
+"""Time our layers against the published ones and against a copy of the tensor, on the CPU or on a CUDA device.
 
 Every layer is first checked to compute the same as its peer: output, gradient and gradient of the gradient. Then both
 take turns with a plain copy in one process of one thread, and the medians of the process CPU time are written to
@@ -10,6 +10,8 @@ holds is read twice: one and a half, two and a half, four). One row for each lay
     python benchmarks/run.py --threads 2                    wall time of two threads, on an idle machine only
     python benchmarks/run.py --layers GraphNorm --cases mol2000 --output /tmp/one.csv
     GEONORM_KERNELS=analytic python benchmarks/run.py       our layers without the compiled kernels
+    python benchmarks/run.py --device cuda                  events on the device, and how many kernels it ran; the file
+                                                            is named after the device
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from harness import cuda
 from harness.machine import TUNED_ALLOCATOR
 
 #: No thread that waits by spinning: else the times are those of the other processes. The second one silences the
@@ -30,31 +34,34 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KINETO_LOG_LEVEL": "99"}
 WITH_DEFAULT_ALLOCATOR = ("mol2000",)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="the CSV file to write, by default one in benchmarks/results")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
     parser.add_argument("--threads", type=int, default=1, help="the number of threads of torch and of our kernels")
     parser.add_argument("--layers", nargs="*", help="only these of our layers")
     parser.add_argument("--cases", nargs="*", help="only these batches")
     parser.add_argument("--samples", type=int, default=5, help="samples of each median")
     parser.add_argument("--measure", choices=["tuned", "default"], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def measure(options: argparse.Namespace) -> None:
     """Measure in this process; rows go to stdout as CSV, and to stderr as they come, for people."""
+    from harness import machine
     from harness.cases import CASES
     from harness.compare import compare
-    from harness.machine import words
     from harness.pairs import PAIRS
 
+    words = cuda.words if options.device == "cuda" else machine.words
     writer = None
     for pair in PAIRS:
-        cases = pair.cases if options.measure == "tuned" else set(pair.cases).intersection(WITH_DEFAULT_ALLOCATOR)
+        everywhere = options.measure == "tuned" or options.device == "cuda"
+        cases = pair.cases if everywhere else set(pair.cases).intersection(WITH_DEFAULT_ALLOCATOR)
         for name in cases:
             if (options.layers and pair.name not in options.layers) or (options.cases and name not in options.cases):
                 continue
-            for row in compare(pair, CASES[name], options.samples):
+            for row in compare(pair, CASES[name], options.samples, options.device):
                 row |= words()
                 if writer is None:
                     writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
@@ -68,15 +75,24 @@ def measure(options: argparse.Namespace) -> None:
                 )
 
 
+def file_name(options: argparse.Namespace) -> str:
+    """The name of the file of results."""
+    if options.device == "cuda":
+        return cuda.file_name()
+    return "cpu.csv" if options.threads == 1 else f"cpu_{options.threads}_threads.csv"
+
+
 def main() -> None:
     options = arguments()
     if options.measure:
         measure(options)
         return
-    name = "cpu.csv" if options.threads == 1 else f"cpu_{options.threads}_threads.csv"
-    output = options.output or Path(__file__).resolve().parent / "results" / name
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda needs a CUDA device and a torch that was built for it: torch finds none")
+    output = options.output or Path(__file__).resolve().parent / "results" / file_name(options)
     lines: list[str] = []
-    for allocator in ("tuned", "default"):
+    # The settings are those of the allocator of the CPU.
+    for allocator in ("tuned", "default") if options.device == "cpu" else ("default",):
         environment = {name: value for name, value in os.environ.items() if name not in TUNED_ALLOCATOR} | ENVIRONMENT
         environment["OMP_NUM_THREADS"] = str(options.threads)
         if allocator == "tuned":

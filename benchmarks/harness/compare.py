@@ -6,26 +6,33 @@ from collections.abc import Iterator
 
 import torch
 
+from harness import cuda, meters
 from harness.cases import Case
-from harness.meters import peak_memory, process_times, saved_memory
+from harness.meters import saved_memory
 from harness.pairs import Pair
 from harness.steps import check_equal, steps
 
 
-def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
+def compare(pair: Pair, case: Case, samples: int, device: str = "cpu") -> Iterator[dict[str, str]]:
     """Check that both layers compute the same, then measure them in turns with a copy of the tensor.
 
     Args:
         pair: The layers.
         case: The batch.
         samples: The number of samples of each median.
+        device: Where to measure, ``"cpu"`` or ``"cuda"``.
 
     Yields:
-        One row of results per mode: times in microseconds, memory in units of the features.
+        One row of results per mode: times in microseconds, memory in units of the features. On a CUDA device also the
+        bandwidth of the copy, the share of it that our layer reaches if it moves no more than it must, and the number
+        of kernels.
     """
-    x, batch = case.draw()
+    x, batch = (tensor.to(device) for tensor in case.draw())
+    on_cuda = x.is_cuda
+    times = cuda.event_times if on_cuda else meters.process_times
+    peak_memory = cuda.peak_memory if on_cuda else meters.peak_memory
     into, unit = torch.empty_like(x), x.numel() * x.element_size()
-    layers = {"ours": pair.ours(case.channels), "peer": pair.theirs(case.channels)}
+    layers = {"ours": pair.ours(case.channels).to(device), "peer": pair.theirs(case.channels).to(device)}
     inputs = {"ours": (batch, case.graphs), "peer": (batch, case.graphs) if pair.takes_batch else ()}
     todo = {who: steps(layer, x, inputs[who]) for who, layer in layers.items()}
     if pair.same:
@@ -33,9 +40,9 @@ def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
     saved = {who: saved_memory(layer, x, inputs[who]) / unit for who, layer in layers.items()}
     for mode, limit in zip(pair.modes, case.limits, strict=False):
         candidates = {who: todo[who][mode] for who in todo} | {"copy": lambda: into.copy_(x)}
-        seconds = process_times(candidates, samples)
+        seconds = times(candidates, samples)
         peak = {who: peak_memory(todo[who][mode]) / unit for who in todo}
-        yield {
+        row = {
             "layer": pair.name,
             "peer": pair.peer,
             "case": case.name,
@@ -56,3 +63,11 @@ def compare(pair: Pair, case: Case, samples: int) -> Iterator[dict[str, str]]:
             "ours_saved": f"{saved['ours']:.2f}",
             "peer_saved": f"{saved['peer']:.2f}",
         }
+        if on_cuda:
+            row |= {
+                "copy_gb_per_s": f"{2 * unit / seconds['copy'] / 1e9:.0f}",
+                "share_of_copy": f"{limit * seconds['copy'] / seconds['ours']:.2f}",
+                "ours_kernels": str(cuda.kernels(todo["ours"][mode])),
+                "peer_kernels": str(cuda.kernels(todo["peer"][mode])),
+            }
+        yield row

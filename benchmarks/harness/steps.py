@@ -25,7 +25,7 @@ def steps(layer: nn.Module, x: Tensor, batch: tuple[Tensor, int] | tuple[()]) ->
         differentiated), and the gradient of the sum of its squares with respect to input, parameters and that gradient.
     """
     generator = torch.Generator().manual_seed(1)
-    g = torch.randn(x.shape, generator=generator)
+    g = torch.randn(x.shape, generator=generator).to(x.device)
     x = x.clone().requires_grad_()
     g_of_network = g.clone().requires_grad_()
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
