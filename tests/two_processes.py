@@ -1,6 +1,8 @@
 """What each of two processes does when a batch is shared between them."""
 
 import datetime
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,16 +141,55 @@ def factors(rank: int | None) -> dict[str, float]:
     return gn.fit_scale_factors(model, batches if rank is None else batches[:2] if rank == 0 else batches[2:])
 
 
-def work(rank: int, folder: str) -> None:
-    """Run everything in one of two processes and leave the results in a file."""
+def meet(rank: int, folder: str, seconds: float) -> None:
+    """Form a group of two processes."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",
         init_method=(Path(folder) / "meeting-point").as_uri(),
         rank=rank,
         world_size=2,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=seconds),
     )
+
+
+#: The seconds after which a process gives up on the other one.
+PATIENCE = 10
+
+
+def step(layer: nn.Module, rank: int) -> None:
+    """A training step with a double backward, on a batch that both processes share."""
+    x, batch, batch_size, g, _ = share("even", rank, 0)
+    (first,) = torch.autograd.grad((layer(x, batch, batch_size) * g).sum(), x, create_graph=True)
+    first.square().sum().backward()
+
+
+def survive(rank: int, folder: str, fate: str) -> None:
+    """Two steps, of which the second process takes only the first one; the first one says how that ended."""
+    # The timeout begins when both are there: a busy machine may take longer than that to start a process.
+    (Path(folder) / str(rank)).touch()
+    while not (Path(folder) / str(1 - rank)).exists():
+        time.sleep(0.05)
+    meet(rank, folder, PATIENCE)
+    layer = gn.BatchNorm(WIDTH).double()
+    step(layer, rank)
+    if rank == 0:
+        start = time.monotonic()
+        try:
+            step(layer, rank)
+            said = "nothing"
+        except RuntimeError as error:
+            said = str(error)
+        torch.save((said, time.monotonic() - start), Path(folder) / "said.pt")
+    elif fate == "is stuck":
+        while not (Path(folder) / "said.pt").exists():
+            time.sleep(0.1)
+    os._exit(1)  # without a word, as a process that is killed
+
+
+def work(rank: int, folder: str) -> None:
+    """Run everything in one of two processes and leave the results in a file."""
+    meet(rank, folder, 60)
     results = {(name, split): outcome(name, split, rank) for name in LAYERS for split in SPLITS}
     torch.save({"layers": results, "sums": sums(rank), "factors": factors(rank)}, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -147,6 +147,24 @@ def _gradients(
     return [dx, *map(_cast, found, (alpha, gamma, beta, tau))]
 
 
+def _mean_alone_twice(
+    v: Tensor | None, dots: tuple[Tensor | None, ...], saved: tuple[Tensor | None, ...], plan: Plan
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the gradients where nothing is scaled, by torch: of g, x, α, γ, β and τ."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Other names for the same tensors: g may itself have been computed from x.
+        g, *others = (None if value is None else value.view_as(value) for value in saved)
+        pairs = zip(_mean_alone(g, tuple(others), plan), (v, *dots), strict=True)
+        pairs = [(value, dot) for value, dot in pairs if dot is not None and value is not None and value.requires_grad]
+    given = [value for value in (g, *others) if value is not None and value.requires_grad]
+    if not pairs:
+        return (None,) * len(saved)
+    values, directions = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(values, given, directions, create_graph=again, allow_unused=True))
+    return tuple(next(found) if value is not None and value.requires_grad else None for value in (g, *others))
+
+
 def _mean_alone(g: Tensor, saved: tuple[Tensor | None, ...], plan: Plan) -> list[Tensor | None]:
     """The gradients where nothing is scaled: a linear map, which torch differentiates as often as it likes."""
     dtype = accumulation_dtype(saved[0].dtype)
@@ -179,7 +197,7 @@ class _Fused(torch.autograd.Function):
         saved, wanted, work = ctx.saved_tensors, ctx.needs_input_grad[:5], ctx.work
         x = saved[0]
         again = torch.is_grad_enabled()
-        if not _holds_numbers(g) or not plainly_called() or (again and not work.recipe.scale_groups):
+        if not _holds_numbers(g) or not plainly_called():
             plan = work.plan(x)
             if plan.scale is None:
                 found = _mean_alone(g, saved, plan)
@@ -206,9 +224,13 @@ class _FusedBackward(torch.autograd.Function):
     def backward(ctx, v, *dots):
         g, x, *parameters = ctx.saved_tensors
         wanted, work = ctx.needs_input_grad, ctx.work
+        depends = bool(work.recipe.scale_groups) or any(dot is not None for dot in dots[:2])  # on the features
         if torch.is_grad_enabled() or not plainly_called() or not all(map(_holds_numbers, (v, *dots))):
+            plan = work.plan(x)
+            if plan.scale is None:
+                return *_mean_alone_twice(v, dots, ctx.saved_tensors, plan), None, None
             found = closed.double_backward(
-                v, dots, g, x, Parameters(*parameters), work.mean, work.square, work.plan(x), wanted[:2]
+                v, dots, g, x, Parameters(*parameters), work.mean, work.square, plan, wanted[:2]
             )
         else:
             alpha, gamma, _, tau = parameters
@@ -225,7 +247,7 @@ class _FusedBackward(torch.autograd.Function):
                 _ready(gamma, dtype),
                 _ready(tau, dtype),
                 work.statistics,
-                (wanted[0], wanted[1], wanted[2], wanted[3], wanted[5]),
+                (wanted[0], wanted[1] and depends, wanted[2], wanted[3], wanted[5]),
             )
             dalpha, dgamma, dtau = map(_cast, rest, (alpha, gamma, tau))
             found = dg, dx, dalpha, dgamma, None, dtau

@@ -21,6 +21,9 @@ class BatchNorm(Standardize):
     fixed affine map. A graph of $n_s$ nodes has weight $n_s/N$. One row alone is mapped to the bias where torch raises
     an error.
 
+    With ``torch.distributed`` the batch is that of all processes, which must take as many steps as each other. The
+    ``timeout`` of ``init_process_group`` says how long a process waits for one that is stuck before it raises an error.
+
     Args:
         channels: The number of channels.
         eps: Added to the variance, inside the root.

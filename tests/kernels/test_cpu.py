@@ -276,6 +276,24 @@ def test_the_three_orders_are_three_calls(calls):
     assert calls == []
 
 
+@every_layer
+def test_every_layer_takes_the_kernels_in_all_three_orders(name, calls):
+    with choice.using("cpu"):
+        derivatives(prepared(name), features(), SORTED)
+    assert calls == ["forward", "backward", "double_backward"]
+
+
+def test_where_nothing_is_scaled_and_learned_the_features_have_no_second_gradient(calls):
+    x, g = features().requires_grad_(), features().requires_grad_()
+    with choice.using("cpu"):
+        y = gn.MeanSubtractionNorm(CHANNELS)(x, SORTED, len(SIZES))
+        (first,) = torch.autograd.grad(y, x, g, create_graph=True)
+        second = torch.autograd.grad(first.square().sum(), [g, x], allow_unused=True)
+    assert calls == ["forward", "backward", "double_backward"]
+    torch.testing.assert_close(second[0], 2 * first)  # a projection, which is its own transpose
+    assert second[1] is None
+
+
 def test_transforms_of_functions_are_left_to_torch(calls):
     layer, x, batch = prepared("graph"), features(nodes=6), torch.tensor([0, 0, 0, 1, 1, 1])
 
@@ -297,10 +315,11 @@ def test_transforms_of_functions_are_left_to_torch(calls):
         torch.testing.assert_close(along, jacobian.sum((2, 3)))
 
 
-def test_the_third_derivative_follows_a_second_by_a_kernel():
+@pytest.mark.parametrize("name", ["graph", "mean alone"])
+def test_the_third_derivative_follows_a_second_by_a_kernel(name):
     def orders() -> list[Tensor]:
         torch.manual_seed(0)
-        layer = prepared("graph")
+        layer = prepared(name)
         x = features(nodes=7).requires_grad_()
         value = layer(x, torch.tensor([0, 0, 0, 2, 2, 2, 2]), 4).pow(3).sum()
         found = []

@@ -1,13 +1,13 @@
 // Standardization of pools of rows on the CPU: result, gradient and double backward, each in one pass over memory.
 //
-// A pool is a run of rows (a graph, one node, or the whole batch; of an unsorted batch, a run of `order`). Of each pool a
-// few sums per column are taken; everything else is small, one number per pool and column, and follows from them
-// by the formulas of gradients.py, whose names are used here; then the rows, still in the cache, are combined:
+// A pool is a run of rows (a graph, one node, or the whole batch; of an unsorted batch, a run of `order`). Of each pool
+// a few sums per column are taken; everything else is small, one number per pool and column, and follows from them by
+// the formulas of gradients.py, whose names are used here; then the rows, still in the cache, are combined:
 //
 //     y = (x - shift) factor + beta,    dx = a g + b w + e,    dg = a v + a1 w + e1,    ddx = a1 g + b v + b1 w + e2.
 //
-// These are the functions that Python calls. They know nothing of torch. This file is compiled once per instruction set,
-// with ISA as the ending of the names.
+// These are the functions that Python calls. They know nothing of torch. This file is compiled once per instruction
+// set, with ISA as the ending of the names.
 
 #include "backward.h"
 #include "forward.h"

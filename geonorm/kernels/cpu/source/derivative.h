@@ -29,7 +29,8 @@ template <class A> class Derivative : public Problem<A> {
         : Base(given, matrices, products + 1, space + 9 + products + 1), means(means), squares(squares),
           own_means(own_means), sum_w(how()), number(products + (sum_w == ADDED)), mean(arrays.take()),
           shift(arrays.take()), offset(arrays.take()), moment(arrays.take()), rho(arrays.take()), rho1(arrays.take()),
-          rho_each(arrays.take()), sw(arrays.take()), half_tau(arrays.take()), sums(arrays.take(products + 1)), gathering(gathered, columns) {
+          rho_each(arrays.take()), sw(arrays.take()), half_tau(arrays.take()), sums(arrays.take(products + 1)),
+          gathering(gathered, columns) {
         for (index k = 0; k < recipe.scale.groups; k++) half_tau[k] = tau ? A(0.5) * tau[k] : A(0.5);
     }
 

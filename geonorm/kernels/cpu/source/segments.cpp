@@ -1,4 +1,4 @@
-// Where the samples of a batch begin, and which rows they hold. Compiled once: there is nothing to compute side by side.
+// Where the samples of a batch begin, and which rows they hold. Compiled once: nothing here is computed side by side.
 
 #include <cstdint>
 

@@ -83,7 +83,7 @@ class Share {
 
 // Compute in so many threads. O is an order, constructed in each of them from what is given.
 template <class O, class... Arguments>
-void run(index threads, const Recipe& recipe, const Arguments&... given) {
+void run([[maybe_unused]] index threads, const Recipe& recipe, const Arguments&... given) {
     const index stride = recipe.columns;
     Arrays<double> gathered(O::gathered + 1, stride);
     double* totals = gathered.take(O::gathered);

@@ -65,6 +65,8 @@ template <class T> class Twice final : public TwicePools<typename Accumulated<T>
         T *dg = this->dg, *dx = this->dx;
         const A *shifts = this->shift, *as = this->a, *a1s = this->a1, *bs = this->b, *b1s = this->b1;
         const A *e1s = this->e1, *e2s = this->e2;
+        // What nothing depends on is not read: infinity times zero is not a number.
+        const bool scaled = this->has_scale(), moves = scaled || this->gamma_dot;
         tiles<A, 2, STREAMING>(columns, [=](auto tile, index c) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
@@ -82,11 +84,16 @@ template <class T> class Twice final : public TwicePools<typename Accumulated<T>
                 const index at = batch.row(k) * columns + c;
                 EACH_REGISTER {
                     V w = load_as<V>(x + at + r * L) - shift[r], along = load_as<V>(v + at + r * L);
-                    if (dg) write<STREAMING>(dg + at + r * L, V(a[r] * along + a1[r] * w + e1[r]));
+                    if (dg) {
+                        V value = a[r] * along;
+                        if (moves) value += a1[r] * w;
+                        write<STREAMING>(dg + at + r * L, V(value + e1[r]));
+                    }
                     if (dx) {
-                        V gradient = load_as<V>(g + at + r * L);
-                        V value = a1[r] * gradient + b[r] * along + b1[r] * w + e2[r];
-                        write<STREAMING>(dx + at + r * L, value);
+                        V value{};
+                        if (moves) value = a1[r] * load_as<V>(g + at + r * L);
+                        if (scaled) value = value + b[r] * along + b1[r] * w;
+                        write<STREAMING>(dx + at + r * L, V(value + e2[r]));
                     }
                 }
             }

@@ -79,7 +79,8 @@ template <class A> class TwicePools : public Derivative<A> {
     void moments(A rows) {
         const index number = recipe.scale.groups;
         const A *RESTRICT rho1 = this->rho1, *RESTRICT moment = this->moment;
-        A *RESTRICT moment_dot = this->moment_dot, *RESTRICT rho_dot = this->rho_dot, *RESTRICT rho1_dot = this->rho1_dot;
+        A *RESTRICT moment_dot = this->moment_dot, *RESTRICT rho_dot = this->rho_dot;
+        A* RESTRICT rho1_dot = this->rho1_dot;
         weighted(recipe.scale, columns, sums + 4 * arrays.length(), moment_dot);
         const A* RESTRICT half_tau = this->half_tau;
         GROUPS(number) {
@@ -96,7 +97,7 @@ template <class A> class TwicePools : public Derivative<A> {
         expanded(recipe.scale, columns, rho_dot, rho_dot_each);
     }
     void coefficients(A rows, bool owner) {
-        const index columns = this->columns, stride = arrays.length(), number = recipe.scale.groups;
+        const index columns = this->columns, stride = arrays.length();
         const A *RESTRICT gamma = this->gamma ? this->gamma : this->ones;
         const A *RESTRICT gamma_dot = this->gamma_dot ? this->gamma_dot : this->zeros;
         const A *RESTRICT beta_dot = this->beta_dot ? this->beta_dot : this->zeros;
@@ -104,7 +105,7 @@ template <class A> class TwicePools : public Derivative<A> {
         const A *RESTRICT sgu = this->sgu, *RESTRICT sgu_dot = sums + 3 * stride;
         const A *RESTRICT u_shift = this->u_shift, *RESTRICT w_shift = this->w_shift;
         A *RESTRICT still = this->still, *RESTRICT moved = this->moved, *RESTRICT a = this->a, *RESTRICT a1 = this->a1;
-        A *RESTRICT b = this->b, *RESTRICT e1 = this->e1, *RESTRICT e2 = this->e2;
+        A *RESTRICT e1 = this->e1, *RESTRICT e2 = this->e2;
         COLUMNS {
             still[c] = gamma[c] * sgu[c];
             moved[c] = gamma[c] * sgu_dot[c] + gamma_dot[c] * sgu[c];
@@ -112,7 +113,12 @@ template <class A> class TwicePools : public Derivative<A> {
             a1[c] = gamma[c] * rho_dot[c] + gamma_dot[c] * rho[c];
             e1[c] = a[c] * u_shift[c] + a1[c] * offset[c] + beta_dot[c];
         }
-        if (!this->has_scale()) return;
+        if (this->has_scale()) through_scale(rows, owner);
+        const A* RESTRICT b = this->b;  // zero where nothing is scaled
+        COLUMNS e2[c] = b[c] * w_shift[c];
+    }
+    void through_scale(A rows, bool owner) {
+        const index columns = this->columns, number = recipe.scale.groups;
         added(recipe.scale, columns, still, this->groups);
         added(recipe.scale, columns, moved, this->spare);
         if (owner && dtau) by_tau();
@@ -124,7 +130,6 @@ template <class A> class TwicePools : public Derivative<A> {
         }
         this->by_square(rows, groups, b);
         this->by_square(rows, spare, b1);
-        COLUMNS e2[c] = b[c] * w_shift[c];
     }
     void by_tau() {
         for (index k = 0; k < recipe.scale.groups; k++) {
