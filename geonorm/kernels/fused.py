@@ -197,7 +197,8 @@ class _Fused(torch.autograd.Function):
         saved, wanted, work = ctx.saved_tensors, ctx.needs_input_grad[:5], ctx.work
         x = saved[0]
         again = torch.is_grad_enabled()
-        if not _holds_numbers(g) or not plainly_called():
+        twice = bool(work.recipe.scale_groups) or work.kernels.MEAN_ALONE_TWICE
+        if not _holds_numbers(g) or not plainly_called() or (again and not twice):
             plan = work.plan(x)
             if plan.scale is None:
                 found = _mean_alone(g, saved, plan)

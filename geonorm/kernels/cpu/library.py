@@ -12,6 +12,8 @@ import torch
 #: Where the installation puts the library, if there was a compiler.
 LIBRARY = Path(__file__).parents[1] / "_cpu.so"
 TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+#: Whether the double backward also takes statistics that only subtract a mean.
+MEAN_ALONE_TWICE = True
 #: The instruction sets for which the kernels are compiled, from the one that every processor has.
 SETS = ("default", "avx2", "avx512")
 #: The bytes of a result that are written past the caches, where the size of the last cache is not known.

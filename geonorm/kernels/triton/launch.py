@@ -15,9 +15,22 @@ from geonorm.kernels.triton.batch import LONG, NODE, SEGMENT, Rows
 from geonorm.kernels.triton.recipe import PAIRS, Recipe, power_of_two, recipe
 from geonorm.numerics import accumulation_dtype
 
-__all__ = ["INTERPRETED", "TYPES", "Recipe", "Rows", "backward", "double_backward", "forward", "recipe"]
+__all__ = [
+    "INTERPRETED",
+    "MEAN_ALONE_TWICE",
+    "TYPES",
+    "Recipe",
+    "Rows",
+    "backward",
+    "double_backward",
+    "forward",
+    "recipe",
+]
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+#: Whether the double backward also takes statistics that only subtract a mean: torch does, which differentiates a
+#: linear map.
+MEAN_ALONE_TWICE = False
 #: The entries of a block, which stay in the registers of a program, and its rows at most.
 BLOCK = 2048
 HIGH = 32
