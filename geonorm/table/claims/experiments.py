@@ -40,9 +40,9 @@ CLAIMS = (
         statement="With their normalization, SchNet and GemNet reach losses that are an order of magnitude lower.",
         verdict="refined",
         finding=(
-            "If its activation has the offset that the cited code has, SchNet without BatchNorm does not learn: four to "
-            "ten times the squared error after twenty epochs. Without the offset BatchNorm saves epochs. GemNet does "
-            "not gain by its fitted factors; it hangs on another of its constants."
+            "If its activation has the offset that the cited code has, SchNet without BatchNorm does not learn: it has "
+            "four to ten times the squared error after twenty epochs. Without the offset BatchNorm saves epochs. "
+            "GemNet does not gain by its fitted factors; it hangs on another of its constants."
         ),
         shown=("schnet-long-run", "gemnet-long"),
     ),
