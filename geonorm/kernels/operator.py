@@ -106,6 +106,8 @@ def quick(
 def _rows(use: ModuleType, kind: str, x: Tensor, batch: Tensor | None, batch_size: int | None) -> object | None:
     """Which rows belong together, as the kernels read it, or ``None`` where somebody else must look at them."""
     nodes = x.shape[0]
+    if type(batch) is Tensor and batch.dtype is torch.int32:
+        batch = batch.long()
     if batch is not None and (type(batch) is not Tensor or batch.dtype is not torch.int64):
         return None
     if batch is not None and (batch.shape != (nodes,) or batch.device != x.device):

@@ -152,9 +152,9 @@ def derivatives(
         functional = sum(
             (value * torch.cos(torch.arange(value.numel())).view_as(value).to(value)).sum() for value in values
         )
-        if not functional.requires_grad:
-            break
-        values = torch.autograd.grad(functional, leaves, create_graph=turn < order, allow_unused=True)
+        values = [None] * len(leaves)  # of a constant
+        if functional.requires_grad:
+            values = torch.autograd.grad(functional, leaves, create_graph=turn < order, allow_unused=True)
         values = [
             torch.zeros_like(leaf) if value is None else value for value, leaf in zip(values, leaves, strict=True)
         ]
