@@ -26,12 +26,16 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
         const T *x = this->x, *g = this->g;
         const A* shifts = this->shift;
         A* sums = this->sums;
-        tiles<A, 2 * REGISTERS>(columns, [=](auto tile, index c) {
+        sweeps<A>(columns, first, last, [=](auto tile, index c, index low, index high, bool begins) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V sg[R], sgw[R], shift[R];
-            EACH_REGISTER sg[r] = sgw[r] = V{}, shift[r] = load_as<V>(shifts + c + r * L);
-            for (index k = first; k < last; k++) {
+            EACH_REGISTER {
+                sg[r] = begins ? V{} : load_as<V>(sums + c + r * L);
+                sgw[r] = begins ? V{} : load_as<V>(sums + stride + c + r * L);
+                shift[r] = load_as<V>(shifts + c + r * L);
+            }
+            for (index k = low; k < high; k++) {
                 const index at = batch.row(k) * columns + c;
                 EACH_REGISTER {
                     V gradient = load_as<V>(g + at + r * L);
@@ -46,14 +50,14 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
         });
         if (this->sum_w == Base::ADDED) sum_of_w(batch, columns, x, shifts, first, last, sums + 2 * stride);
     }
-    template <bool STREAMING> APART void write_rows(index low, index high) const {
+    template <bool STREAMING> APART void write_rows(index first, index last) const {
         const Batch batch = this->batch;
         const index columns = this->columns;
         const T *x = this->x, *g = this->g;
         T* dx = this->dx;
         const A *shifts = this->shift, *as = this->a, *bs = this->b, *es = this->e;
         const bool scaled = this->has_scale();
-        tiles<A, REGISTERS, STREAMING>(columns, [=](auto tile, index c) {
+        sweeps<A, STREAMING>(columns, first, last, [=](auto tile, index c, index low, index high, bool) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V shift[R], a[R], b[R], e[R];
@@ -83,7 +87,10 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
         const index columns = this->columns;
         const A* RESTRICT gamma = this->gamma ? this->gamma : this->ones;
         const A weight = weights<A>(recipe.scale)[0], eps = A(recipe.eps);
-        const bool centred = this->has_mean();
+        const bool centred = this->has_mean(), gathers = this->dgamma || this->dbeta;
+        // Where nobody asks for the gradient of x it is written to an array that nobody reads.
+        T* nobody = reinterpret_cast<T*>(this->by_mean);
+        if (!dx && !gathers) return;
         for (index k = low; k < high; k++) {
             const T *RESTRICT p = x + k * columns, *RESTRICT q = g + k * columns;
             const A about = centred ? this->means[k] : A(0), moment = this->squares[k] + eps, rho = A(1) / root(moment);
@@ -94,18 +101,20 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
                 by_rho += gradient * (load(p + c) - about);
             }
             const A b = -weight * by_rho * rho / moment, e = centred ? -rho * by_mean / A(columns) : A(0);
-            if (this->dgamma) {
-                A* RESTRICT into = gathering.of(Base::GAMMA);
-                COLUMNS into[c] += load(q + c) * (load(p + c) - about) * rho;
+            if (gathers) {
+                A *RESTRICT by_gamma = gathering.of(Base::GAMMA), *RESTRICT by_beta = gathering.of(Base::BETA);
+                T* RESTRICT o = dx ? dx + k * columns : nobody;
+                COLUMNS {
+                    const A gradient = load(q + c), w = load(p + c) - about;
+                    by_gamma[c] += gradient * w * rho;
+                    by_beta[c] += gradient;
+                    store(o + c, (rho * gamma[c]) * gradient + b * w + e);
+                }
+                gathering.pool_done();
+            } else {
+                T* RESTRICT o = dx + k * columns;
+                COLUMNS store(o + c, (rho * gamma[c]) * load(q + c) + b * (load(p + c) - about) + e);
             }
-            if (this->dbeta) {
-                A* RESTRICT into = gathering.of(Base::BETA);
-                COLUMNS into[c] += load(q + c);
-            }
-            gathering.pool_done();
-            if (!dx) continue;
-            T* RESTRICT o = dx + k * columns;
-            COLUMNS store(o + c, (rho * gamma[c]) * load(q + c) + b * (load(p + c) - about) + e);
         }
     }
 };

@@ -28,7 +28,7 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
         const index columns = this->columns;
         const T* x = this->x;
         A *guesses = this->column_mean, *rests = this->rest, *m2 = this->m2;
-        tiles<A, 2 * REGISTERS>(columns, [=](auto tile, index c) {
+        tiles<A>(columns, [=](auto tile, index c) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V sum[R], guess[R], rest[R], squares[R];
@@ -61,7 +61,7 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
         const T* x = this->x;
         T* y = this->y;
         const A *shifts = this->shift, *factors = this->factor, *addends = this->added;
-        tiles<A, 2 * REGISTERS, STREAMING>(columns, [=](auto tile, index c) {
+        tiles<A, STREAMING>(columns, [=](auto tile, index c) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V shift[R], factor[R], added[R];
@@ -86,22 +86,26 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
         const bool centred = this->has_mean();
         const A *RESTRICT gamma = this->gamma ? this->gamma : this->ones;
         const A *RESTRICT beta = this->beta ? this->beta : this->zeros;
-        const A weight = weights<A>(recipe.scale)[0], eps = A(recipe.eps);
+        const A weight = weights<A>(recipe.scale)[0], eps = A(recipe.eps), inverse = A(1) / A(columns);
         for (index k = low; k < high; k++) {
             const T* RESTRICT p = x + k * columns;
-            A about = 0;
+            A about = 0, rest = 0, squares = 0;
             if (centred) {
-                A sum = 0, rest = 0;
-                _Pragma("omp simd reduction(+ : sum)") for (index c = 0; c < columns; c++) sum += load(p + c);
-                about = sum / A(columns);
-                _Pragma("omp simd reduction(+ : rest)") for (index c = 0; c < columns; c++) rest += load(p + c) - about;
-                about += rest / A(columns);
-                if (this->mean) this->mean[k] = about;
+                _Pragma("omp simd reduction(+ : about)") for (index c = 0; c < columns; c++) about += load(p + c);
+                about *= inverse;
             }
-            A squares = 0;
-            _Pragma("omp simd reduction(+ : squares)") for (index c = 0; c < columns; c++) {
+            _Pragma("omp simd reduction(+ : rest, squares)") for (index c = 0; c < columns; c++) {
                 A d = load(p + c) - about;
+                rest += d;
                 squares += d * d;
+            }
+            if (centred) {
+                // The first mean was rounded: what is left of it.
+                const A left = rest * inverse;
+                about += left;
+                squares -= left * rest;
+                squares = squares < 0 ? A(0) : squares;
+                if (this->mean) this->mean[k] = about;
             }
             squares *= weight;
             if (this->square) this->square[k] = squares;

@@ -57,11 +57,7 @@ class Order {
 
     // The results for the rows of a pool from the last block to the first: the last is still in the cache.
     void apply(index first, index last) {
-        for (index high = last; high > first;) {
-            const index low = high - first > block ? high - block : first;
-            write_block(low, high);
-            high = low;
-        }
+        for (index low = first; low < last; low += block) write_block(low, least(low + block, last));
     }
 };
 

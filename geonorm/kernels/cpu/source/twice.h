@@ -28,15 +28,20 @@ template <class T> class Twice final : public TwicePools<typename Accumulated<T>
         const T *x = this->x, *g = this->g, *v = this->v;
         const A* shifts = this->shift;
         A* sums = this->sums;
-        tiles<A, REGISTERS>(columns, [=](auto tile, index c) {
+        sweeps<A>(columns, first, last, [=](auto tile, index c, index low, index high, bool begins) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V sg[R], sgw[R], sv[R], sgv[R], swv[R], shift[R];
             EACH_REGISTER {
-                sg[r] = sgw[r] = sv[r] = sgv[r] = swv[r] = V{};
+                const A* at = sums + c + r * L;
+                sg[r] = begins ? V{} : load_as<V>(at);
+                sgw[r] = begins ? V{} : load_as<V>(at + stride);
+                sv[r] = begins ? V{} : load_as<V>(at + 2 * stride);
+                sgv[r] = begins ? V{} : load_as<V>(at + 3 * stride);
+                swv[r] = begins ? V{} : load_as<V>(at + 4 * stride);
                 shift[r] = load_as<V>(shifts + c + r * L);
             }
-            for (index k = first; k < last; k++) {
+            for (index k = low; k < high; k++) {
                 const index at = batch.row(k) * columns + c;
                 EACH_REGISTER {
                     V gradient = load_as<V>(g + at + r * L), along = load_as<V>(v + at + r * L);
@@ -58,7 +63,7 @@ template <class T> class Twice final : public TwicePools<typename Accumulated<T>
         });
         if (this->sum_w == Base::ADDED) sum_of_w(batch, columns, x, shifts, first, last, sums + 5 * stride);
     }
-    template <bool STREAMING> APART void write_rows(index low, index high) const {
+    template <bool STREAMING> APART void write_rows(index first, index last) const {
         const Batch batch = this->batch;
         const index columns = this->columns;
         const T *x = this->x, *g = this->g, *v = this->v;
@@ -67,7 +72,7 @@ template <class T> class Twice final : public TwicePools<typename Accumulated<T>
         const A *e1s = this->e1, *e2s = this->e2;
         // What nothing depends on is not read: infinity times zero is not a number.
         const bool scaled = this->has_scale(), moves = scaled || this->gamma_dot;
-        tiles<A, 2, STREAMING>(columns, [=](auto tile, index c) {
+        sweeps<A, STREAMING>(columns, first, last, [=](auto tile, index c, index low, index high, bool) {
             using V = typename decltype(tile)::V;
             constexpr int R = tile.R, L = tile.L;
             V shift[R], a[R], a1[R], b[R], b1[R], e1[R], e2[R];

@@ -8,13 +8,10 @@
 
 #if defined(__AVX512F__)
 #define VECTOR 64
-#define REGISTERS 4
 #elif defined(__AVX2__)
 #define VECTOR 32
-#define REGISTERS 2
 #else
 #define VECTOR 16
-#define REGISTERS 2
 #endif
 
 namespace {
