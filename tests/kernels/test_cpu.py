@@ -384,14 +384,14 @@ def test_recipes_do_not_outlive_their_layers():
     import gc
 
     gc.collect()
-    before = len(recipes._recipes)
+    before = len(recipes.recipe.known)
     layer = gn.GraphNorm(CHANNELS)
     with choice.using("cpu"):
         layer(features(dtype=torch.float32), SORTED)
-    assert len(recipes._recipes) == before + 1
+    assert len(recipes.recipe.known) == before + 1
     del layer
     gc.collect()
-    assert len(recipes._recipes) == before
+    assert len(recipes.recipe.known) == before
 
 
 # The library

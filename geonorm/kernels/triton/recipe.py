@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from geonorm.kernels import cpu
+from geonorm.kernels import recipe as shared
 from geonorm.kernels.pools import Columns
 
 #: The columns of a tile where groups are small, of one where pairs of columns are compared, and at most.
@@ -24,29 +23,12 @@ def power_of_two(number: int) -> int:
     return 1 << max(number - 1, 0).bit_length()
 
 
-class Recipe:
-    """What to standardize: the groups of columns, the statistic and eps.
-
-    Args:
-        mean: The groups of columns of the mean, or ``None``.
-        scale: Those of the scale, or ``None``.
-        statistic: ``"rms"``, ``"residual"`` or ``"own"``.
-        eps: Added to the second moment.
-    """
+class Recipe(shared.Recipe):
+    """The same in tiles of columns."""
 
     def __init__(self, mean: Columns | None, scale: Columns | None, statistic: str, eps: float) -> None:
-        some = mean if scale is None else scale
-        self.columns, self.eps = some.num_columns, eps
-        self.mean_groups = 0 if mean is None else mean.num_groups
-        self.scale_groups = 0 if scale is None else scale.num_groups
-        self.statistic = ("rms", "residual", "own").index(statistic)
-        self.own = scale is not None and statistic == "own"
+        super().__init__(mean, scale, statistic, eps)
         self._centres_w = mean is not None and scale is not None and statistic == "residual"
-        self._single = mean is not None and mean.single
-        # The weighted sums of w vanish when the whole mean is subtracted.
-        self._balanced = self._single or (
-            mean is not None and scale is not None and mean.groups == scale.groups and scale.uniform is not None
-        )
         partitions = [None if k is None else k.groups for k in (mean, scale)]
         pairs = any(k is not None and not (k.single or k.all) for k in (mean, scale))
         tiles = tiles_of(
@@ -69,7 +51,7 @@ class Recipe:
         for which in (mean, scale):
             groups = () if which is None else which.groups
             none = 0 if which is None else which.num_groups
-            divisors = () if which is None else divisors_of(which)
+            divisors = () if which is None else shared.divisors_of(which)
             group = [-1 if c is None or not groups or groups[c] == none else groups[c] for c in places]
             seen: set[int] = set()
             first = [-1 if g in seen or seen.add(g) else g for g in group]
@@ -93,8 +75,8 @@ class Recipe:
         if not self._centres_w:
             return VANISHES
         if alpha is None:
-            return VANISHES if self._balanced else ADDED
-        return FOLLOWS if self._single else ADDED
+            return VANISHES if self.balanced else ADDED
+        return FOLLOWS if self.single else ADDED
 
     @cached_property
     def constants(self) -> dict[str, int]:
@@ -113,11 +95,6 @@ class Recipe:
             "STEP": self.step,
             "C": self.width,
         }
-
-
-def divisors_of(columns: Columns) -> list[int]:
-    """What each column is divided by."""
-    return [columns.uniform] * columns.num_columns if columns.divisor is None else columns.divisor.tolist()
 
 
 def _kind(columns: Columns | None, width: int) -> int:
@@ -168,28 +145,10 @@ def tiles_of(partitions: list[tuple[int, ...] | None], nothing: list[int], colum
     return [sorted(tile) for tile in tiles]
 
 
-#: The recipes of each pair of groups of columns, as long as these exist.
-_recipes: WeakKeyDictionary[Columns, WeakKeyDictionary[Columns, dict]] = WeakKeyDictionary()
+def _made(mean: Columns | None, scale: Columns | None, statistic: str, eps: float) -> Recipe | None:
+    """A recipe, or ``None`` where a tile would be too wide."""
+    found = Recipe(mean, scale, statistic, eps)
+    return found if found.fits else None
 
 
-def recipe(mean: Columns | None, scale: Columns | None, statistic: str, eps: float) -> Recipe | None:
-    """The recipe for these groups of columns, made once, or ``None`` if the kernels do not know it.
-
-    Args:
-        mean: The groups of columns of the mean, or ``None``.
-        scale: Those of the scale, or ``None``.
-        statistic: ``"rms"``, ``"residual"`` or ``"own"``.
-        eps: Added to the second moment.
-    """
-    one, other = (scale, mean) if mean is None else (mean, scale)
-    if one is None:
-        return None
-    key = (mean is None, scale is None, statistic, eps)
-    try:
-        return _recipes[one][other or one][key]
-    except KeyError:
-        known = _recipes.setdefault(one, WeakKeyDictionary()).setdefault(other or one, {})
-        # What cannot be expressed is the same for all compiled kernels.
-        found = None if cpu.recipe(mean, scale, statistic, eps) is None else Recipe(mean, scale, statistic, eps)
-        known[key] = found if found is not None and found.fits else None
-        return known[key]
+recipe = shared.Recipes(_made)
