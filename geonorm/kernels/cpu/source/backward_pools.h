@@ -31,6 +31,7 @@ template <class A> class BackwardPools : public Derivative<A> {
         const A *RESTRICT rho = this->rho_each, *RESTRICT offset = this->offset;
         A *RESTRICT sgu = this->sgu, *RESTRICT by_rho = this->by_rho, *RESTRICT a = this->a;
         this->know_sum_of_w(rows_);
+        if (owner && this->by_column()) return head_by_column(rows);
         COLUMNS {
             sgu[c] = sgw[c] + offset[c] * sg[c];
             by_rho[c] = gamma[c] * sgu[c];
@@ -53,6 +54,29 @@ template <class A> class BackwardPools : public Derivative<A> {
         if (dbeta) {
             A* RESTRICT into = gathering.of(BETA);
             COLUMNS into[c] += sg[c];
+        }
+        gathering.pool_done();
+    }
+    // The same in one loop. What parameters do not ask for is gathered, too, and read by nobody.
+    APART void head_by_column(A rows) {
+        const index columns = this->columns;
+        const A* RESTRICT gamma = this->gamma ? this->gamma : this->ones;
+        const A* RESTRICT alpha = this->alpha ? this->alpha : this->ones;
+        const A *RESTRICT sg = sums, *RESTRICT sgw = sums + arrays.length(), *RESTRICT mean = this->mean;
+        const A *RESTRICT rho = this->rho_each, *RESTRICT rho1 = this->rho1, *RESTRICT sw = this->sw;
+        const A* RESTRICT weight = weights<A>(recipe.scale);
+        A *RESTRICT a = this->a, *RESTRICT b = this->b, *RESTRICT e = this->e;
+        A *RESTRICT by_alpha = gathering.of(ALPHA), *RESTRICT by_gamma = gathering.of(GAMMA);
+        A* RESTRICT by_beta = gathering.of(BETA);
+        const A inverse = A(1) / rows, twice = A(2) / rows;
+        COLUMNS {
+            a[c] = gamma[c] * rho[c];
+            b[c] = gamma[c] * sgw[c] * rho1[c] * (twice * weight[c]);
+            const A by_mean = a[c] * sg[c] + b[c] * sw[c];  // of w vanishes the sum where the whole mean is subtracted
+            e[c] = -(alpha[c] * by_mean * inverse);
+            by_alpha[c] -= mean[c] * by_mean;
+            by_gamma[c] += sgw[c] * rho[c];
+            by_beta[c] += sg[c];
         }
         gathering.pool_done();
     }

@@ -47,6 +47,7 @@ template <class A> class Derivative : public Problem<A> {
         const index columns = this->columns;
         const A* RESTRICT alpha = this->alpha ? this->alpha : this->ones;
         A *RESTRICT shift = this->shift, *RESTRICT offset = this->offset, *RESTRICT each = mean;
+        if (this->by_column()) return begin_by_column(pool);
         if (this->has_mean()) expanded(recipe.mean, columns, means + pool * recipe.mean.groups, each);
         else
             COLUMNS each[c] = 0;
@@ -79,6 +80,20 @@ template <class A> class Derivative : public Problem<A> {
             }
         }
         expanded(recipe.scale, columns, rho, rho_each);
+    }
+    // The same in one loop. There is no offset.
+    APART void begin_by_column(index pool) {
+        const index columns = this->columns;
+        const A* RESTRICT alpha = this->alpha ? this->alpha : this->ones;
+        const A *RESTRICT first = means + pool * columns, *RESTRICT second = squares + pool * columns;
+        A *RESTRICT shift = this->shift, *RESTRICT each = mean, *RESTRICT moment = this->moment;
+        A *RESTRICT rho = this->rho, *RESTRICT rho1 = this->rho1, *RESTRICT rho_each = this->rho_each;
+        const A eps = A(recipe.eps);
+        COLUMNS {
+            const A m = second[c] + eps, inverse = A(1) / root(m);
+            each[c] = first[c], shift[c] = alpha[c] * first[c];
+            moment[c] = m, rho[c] = rho_each[c] = inverse, rho1[c] = A(-0.5) * inverse / m;
+        }
     }
     // The sum of w, once the sums are known.
     void know_sum_of_w(index rows) {

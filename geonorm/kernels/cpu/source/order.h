@@ -100,6 +100,8 @@ template <class A> class Problem : public Order {
     bool has_mean() const { return recipe.mean.kind != NONE; }
     bool has_scale() const { return recipe.scale.kind != NONE; }
     bool centres_w() const { return has_mean() && has_scale() && recipe.statistic == RESIDUAL; }
+    // Whether mean and scale are those of each column, as in a graph norm, and no exponent is learned.
+    bool by_column() const { return recipe.mean.kind == EACH && recipe.scale.kind == EACH && centres_w() && !tau; }
     bool own() const { return has_scale() && recipe.statistic == OWN; }
     // The factor of a group of the scale, from its second moment with eps.
     A power(A moment, index group) const { return tau ? raised(moment, A(-0.5) * tau[group]) : A(1) / root(moment); }

@@ -35,6 +35,7 @@ template <class A> class TwicePools : public Derivative<A> {
         const A *RESTRICT sg = sums, *RESTRICT sgw = sg + stride, *RESTRICT offset = this->offset;
         A* RESTRICT sgu = this->sgu;
         this->know_sum_of_w(rows);
+        if (owner && this->by_column()) return head_by_column(A(rows));
         COLUMNS sgu[c] = sgw[c] + offset[c] * sg[c];
         shifts(A(rows));
         if (this->has_scale()) moments(A(rows));
@@ -46,6 +47,42 @@ template <class A> class TwicePools : public Derivative<A> {
             const A *RESTRICT sgu_dot = sums + 3 * stride, *RESTRICT rho = this->rho_each;
             const A* RESTRICT rho_dot = rho_dot_each;
             COLUMNS into[c] += sgu_dot[c] * rho[c] + sgu[c] * rho_dot[c];
+        }
+        gathering.pool_done();
+    }
+    // The same in one loop. What parameters do not ask for is gathered, too, and read by nobody.
+    APART void head_by_column(A rows) {
+        const index columns = this->columns, stride = arrays.length();
+        const A* RESTRICT gamma = this->gamma ? this->gamma : this->ones;
+        const A* RESTRICT alpha = this->alpha ? this->alpha : this->ones;
+        const A* RESTRICT alpha_dot = this->alpha_dot ? this->alpha_dot : this->zeros;
+        const A* RESTRICT gamma_dot = this->gamma_dot ? this->gamma_dot : this->zeros;
+        const A* RESTRICT beta_dot = this->beta_dot ? this->beta_dot : this->zeros;
+        const A *RESTRICT mean = this->mean, *RESTRICT moment = this->moment, *RESTRICT rho = this->rho_each;
+        const A *RESTRICT rho1 = this->rho1, *RESTRICT sw = this->sw, *RESTRICT weight = weights<A>(recipe.scale);
+        const A *RESTRICT sg = sums, *RESTRICT sgw = sg + stride, *RESTRICT sv = sg + 2 * stride;
+        const A *RESTRICT sgv = sg + 3 * stride, *RESTRICT swv = sg + 4 * stride;
+        A *RESTRICT a = this->a, *RESTRICT a1 = this->a1, *RESTRICT b = this->b, *RESTRICT b1 = this->b1;
+        A *RESTRICT e1 = this->e1, *RESTRICT e2 = this->e2;
+        A *RESTRICT by_alpha = gathering.of(ALPHA), *RESTRICT by_gamma = gathering.of(GAMMA);
+        const A inverse = A(1) / rows;
+        COLUMNS {
+            const A twice = A(2) * inverse * weight[c], cen_v = sv[c] * inverse;
+            const A shift = -(alpha[c] * cen_v) - alpha_dot[c] * mean[c];
+            const A sgw_dot = sgv[c] + shift * sg[c], sww_dot = swv[c] + shift * sw[c];
+            const A dot = twice * sww_dot, rho_dot = rho1[c] * dot;
+            const A rho1_dot = A(-1.5) * rho1[c] / moment[c] * dot;
+            const A still = gamma[c] * sgw[c], moved = gamma[c] * sgw_dot + gamma_dot[c] * sgw[c];
+            a[c] = gamma[c] * rho[c];
+            a1[c] = gamma[c] * rho_dot + gamma_dot[c] * rho[c];
+            e1[c] = a[c] * shift + beta_dot[c];
+            b[c] = twice * (still * rho1[c]);
+            b1[c] = twice * (moved * rho1[c] + still * rho1_dot);
+            const A by_mean = a1[c] * sg[c] + b[c] * (sv[c] + rows * shift) + b1[c] * sw[c];
+            const A by_mean_dot = a[c] * sg[c] + b[c] * sw[c];
+            e2[c] = b[c] * shift - (alpha[c] * by_mean + alpha_dot[c] * by_mean_dot) * inverse;
+            by_alpha[c] -= cen_v * by_mean_dot + mean[c] * by_mean;
+            by_gamma[c] += sgw_dot * rho[c] + sgw[c] * rho_dot;
         }
         gathering.pool_done();
     }
