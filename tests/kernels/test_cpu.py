@@ -232,6 +232,15 @@ def test_views_of_any_stride_are_read_right():
     assert torch.equal(*signed, *plain)
 
 
+def test_the_scale_is_right_where_the_mean_itself_is_rounded_to_a_part_of_it():
+    x = 2.0**24 + 2 * torch.randint(0, 16, (50, 64))
+    with choice.using("cpu"):
+        y = gn.LayerNorm(64, mode="node")(x.float())
+    expected = torch.nn.functional.layer_norm(x.double(), (64,))
+    # A difference of two columns does not depend on the mean.
+    torch.testing.assert_close((y - y[:, :1]).double(), expected - expected[:, :1], rtol=1e-5, atol=1e-5)
+
+
 def test_numbers_of_samples_that_do_not_exist_are_refused():
     with choice.using("cpu"):
         for batch, samples, words in (

@@ -1,6 +1,6 @@
 // Tiles of columns whose sums stay in registers, or next to the processor where these are few: of many registers first,
-// then of fewer. The last tile overlaps the one before it, which gives the same sums twice. Wide tiles let memory be read
-// in its order, which decides the speed of whatever does not fit the caches.
+// then of fewer. The last tile overlaps the one before it, which gives the same sums twice. Wide tiles let memory be
+// read in its order, which decides the speed of whatever does not fit the caches.
 
 #pragma once
 #include "vectors.h"
@@ -45,9 +45,9 @@ template <class A, bool WHOLE = false, class F> inline void tiles(index columns,
     vector_tiles<A, WIDE>(0, columns, f);
     if constexpr (!WHOLE) last_tiles<A>(columns, f);
 }
-// The same for several matrices: f(tile, c, low, high, begins) goes from row `low` to row `high`, and `begins` says that
-// these are the first. Where a row is many tiles, every row is finished before the next: so many places at once are more
-// than the processor fetches ahead.
+// The same for several matrices: f(tile, c, low, high, begins) goes from row `low` to row `high`, and `begins` says
+// that these are the first. Where a row is many tiles, every row is finished before the next: so many places at once
+// are more than the processor fetches ahead.
 template <class A, bool WHOLE = false, class F> inline void sweeps(index columns, index first, index last, F f) {
     const index step = columns < 2 * WIDE * lanes<A> ? last - first : 1;
     for (index low = first; low < last; low += step)
