@@ -45,7 +45,7 @@ def test_the_page_does_not_scroll_sideways(name, width, visit):
 
 
 @pages
-def test_axe_finds_nothing_serious(name, visit):
+def test_axe_finds_nothing(name, visit):
     assert visit(name).violations == []
 
 
