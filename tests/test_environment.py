@@ -1,8 +1,9 @@
 """The lists of dependencies agree: pyproject.toml, constraints.txt, environment.yml, the workflows, the citation."""
 
 import re
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,37 @@ def test_conda_environment_has_the_pinned_versions():
     assert "-c constraints.txt" in pip
     extras = next(line for line in pip if line.startswith("-e"))
     assert set(re.search(r"\[(.*)\]", extras)[1].split(",")) == {"book", "models", "data"}
+
+
+def _brought_along(requirements: list[Requirement]) -> set[str]:
+    """The names of all packages that come with these."""
+    found, left = set(), [(requirement, "") for requirement in requirements]
+    while left:
+        requirement, extra = left.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in found:
+                found.add((name, extra))
+                left += [(Requirement(line), extra) for line in distribution(name).requires or ()]
+    return {name for name, _ in found}
+
+
+def test_what_notebooks_import_is_installed_where_they_are_read():
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["book"], *extras["models"], *extras["data"]]
+    there = _brought_along(list(map(Requirement, lines)))
+    owners = packages_distributions()
+    missing = {}
+    for text in [*ROOT.glob("notebooks/text/*.md"), *ROOT.glob("book/text/*.md")]:
+        cells = re.findall(r"^```{code-cell}.*?^```", text.read_text(), re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"^(?:import|from) (\w+)", "\n".join(cells), re.MULTILINE):
+            # What no package has is a file that a chapter writes.
+            known = name in sys.stdlib_module_names or name not in owners or name == "geonorm"
+            if not known and not there & set(map(canonicalize_name, owners[name])):
+                missing.setdefault(name, []).append(text.name)
+    assert missing == {}
 
 
 def test_workflows_test_the_oldest_supported_torch_and_python():
