@@ -144,8 +144,6 @@ def with_outputs_of_before(text: Path) -> NotebookNode:
         [cell for cell in cells if cell.cell_type == "code"]
         for cells in (notebook.cells, nbformat.read(path, as_version=4).cells)
     )
-    if not any(cell.source == FETCH for cell in old):
-        _fetch_first(old)
     if [cell.source for cell in new] != [cell.source for cell in old]:
         raise ValueError(f"the code cells of {text.name} are not those of {path.name}: execute it")
     for cell, before in zip(new, old, strict=True):
@@ -153,17 +151,6 @@ def with_outputs_of_before(text: Path) -> NotebookNode:
         if alt := alt_text(before):
             cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["alt"] = alt
     return notebook
-
-
-def _fetch_first(executed: list[NotebookNode]) -> None:
-    """Put the cell that fetches the library, which prints nothing where it is there, before executed code cells."""
-    for cell in executed:
-        if cell.execution_count is not None:
-            cell.execution_count += 1
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = cell.execution_count
-    executed.insert(0, new_code_cell(FETCH, execution_count=1))
 
 
 def _first_difference(wanted: str, given: str) -> str:
