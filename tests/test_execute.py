@@ -195,24 +195,6 @@ def test_prose_is_taken_over_with_the_outputs_that_were_there(folder):
     ]
 
 
-def test_prose_is_taken_over_into_a_notebook_that_did_not_fetch_the_library(folder):
-    text = folder / "text" / "99_chapter.md"
-    text.write_text(_text("1 + 1", "print('six')"))
-    execute.make(text)
-    path = folder / "99_chapter.ipynb"
-    whole = path.read_bytes()
-    older = nbformat.read(path, as_version=4)
-    del older.cells[1]
-    for count, cell in enumerate((cell for cell in older.cells if cell.cell_type == "code"), 1):
-        cell.execution_count = count
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output.execution_count = count
-    nbformat.write(older, path)
-    assert execute.take_over_prose([text]) == 0
-    assert path.read_bytes() == whole
-
-
 def test_prose_is_not_taken_over_where_code_has_changed(folder, capsys):
     text = folder / "text" / "99_chapter.md"
     text.write_text(_text("print('six')"))
