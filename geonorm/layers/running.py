@@ -18,7 +18,13 @@ class RunningStatistics(nn.Module):
     unbiased variance when the statistic is centred, and the plain second moment otherwise.
     """
 
-    def _register_running(self, means: int | None, scales: int | None, momentum: float | None, **kwargs) -> None:
+    def _register_running(
+        self,
+        means: int | tuple[int, ...] | None,
+        scales: int | tuple[int, ...] | None,
+        momentum: float | None,
+        **kwargs,
+    ) -> None:
         self.momentum = momentum
         self.register_buffer("running_mean", None if means is None else torch.zeros(means, **kwargs))
         self.register_buffer("running_var", None if scales is None else torch.ones(scales, **kwargs))
@@ -51,7 +57,6 @@ class RunningStatistics(nn.Module):
                 weight = self.num_batches_tracked.clamp(min=1).to(buffer.dtype).reciprocal()
             buffer.copy_(torch.where(seen, buffer + weight * (average - buffer), buffer))
 
-    @torch.no_grad()
     def _update_from_batch(
         self, nodes: int, mean: Tensor | None, square: Tensor | None, group_size: Tensor | int, centred: bool
     ) -> None:
@@ -59,7 +64,7 @@ class RunningStatistics(nn.Module):
 
         Args:
             nodes: The number of nodes of the batch.
-            mean: The mean of each group of columns, ``[1, groups]``.
+            mean: The mean of each group of columns, ``[1, groups]``, without gradient as all statistics here.
             square: The second moment of each group.
             group_size: The number of columns of each group of the scale, one number if they are equal.
             centred: Whether the second moment is a variance.
@@ -76,10 +81,14 @@ class RunningStatistics(nn.Module):
                 square = square * (nodes * group_size / max(nodes * group_size - 1, 1))
         for buffer, value in ((self.running_mean, mean), (self.running_var, square)):
             if buffer is not None:
-                buffer.lerp_(value[0].to(buffer.dtype), weight)
+                value = value.view_as(buffer)
+                buffer.lerp_(value if value.dtype is buffer.dtype else value.to(buffer.dtype), weight)
 
     @staticmethod
     def _over_samples(pool: Pool, values: Float[Tensor, "pools _"]) -> Float[Tensor, " _"]:
         """Add the values of all pools, of all processes."""
         total = values.sum(0)
         return global_sum(total) if pool.rows == "sample" else total
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"  # on one line: groups of columns are no layers

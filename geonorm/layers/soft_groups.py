@@ -1,4 +1,4 @@
-"""DiffGroupNorm: a batch normalization for every soft group of nodes, without a tensor of nodes × groups × channels."""
+"""DiffGroupNorm: a batch normalization for every soft group of nodes, in the memory of the features and the shares."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from geonorm.axes import NodeFeatures
+from geonorm.kernels.operator import quick
+from geonorm.kernels.plan import Parameters
+from geonorm.kernels.pools import Columns
+from geonorm.layers.running import RunningStatistics
 from geonorm.numerics import accumulation_dtype, full_precision
 from geonorm.processes import global_sum
 
+#: The largest number of nodes × groups × channels that is written out: below it the number of operations is what costs.
+WRITTEN_OUT = 1 << 17
 
-class DiffGroupNorm(nn.Module):
+
+class DiffGroupNorm(RunningStatistics):
     r"""Differentiable group normalization: batch statistics per soft group of nodes, added to the input.
 
     $$ y_i=x_i+\lambda\sum_{g}\mathrm{BN}_g\big(S_{ig}\,x_i\big),\qquad S=\mathrm{softmax}_g(X\Gamma) $$
@@ -21,7 +28,8 @@ class DiffGroupNorm(nn.Module):
     Every group has its own gain, bias and running statistics per channel. The sum over groups is a product of
     matrices: with $A_{gc}=\gamma_{gc}/\sqrt{\sigma^2_{gc}+\varepsilon}$ it is
     $x\odot(SA)-\sum_gA_g\odot\mu_g+\sum_g\beta_g$, and the means and variances are products $S^\top X$ too, so that
-    memory is that of $x$ and $S$.
+    memory is that of $x$ and $S$. Only for a small batch, where the number of operations is what costs, the groups are
+    written out beside each other, and the compiled kernels normalize them all at once.
 
     Args:
         channels: The number of channels.
@@ -62,15 +70,15 @@ class DiffGroupNorm(nn.Module):
         if groups < 1:
             raise ValueError(f"groups is {groups}, expected at least one soft group")
         self.channels, self.groups, self.lamda = channels, groups, lamda
-        self.eps, self.momentum, self.track_running_stats = eps, momentum, track_running_stats
+        self.eps, self.track_running_stats = eps, track_running_stats
+        self._columns = Columns(range(groups * channels), [1] * (groups * channels)).to(device)
         kwargs = {"device": device, "dtype": dtype}
         self.assign = nn.Parameter(torch.empty(groups, channels, **kwargs))
         self.weight = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
         self.bias = nn.Parameter(torch.empty(groups, channels, **kwargs)) if affine else None
+        self.momentum = momentum
         if track_running_stats:
-            self.register_buffer("running_mean", torch.zeros(groups, channels, **kwargs))
-            self.register_buffer("running_var", torch.ones(groups, channels, **kwargs))
-            self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=device))
+            self._register_running((groups, channels), (groups, channels), momentum, **kwargs)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -82,12 +90,6 @@ class DiffGroupNorm(nn.Module):
             nn.init.zeros_(self.bias)
         if self.track_running_stats:
             self.reset_running_stats()
-
-    def reset_running_stats(self) -> None:
-        """Forget the running statistics: mean 0, variance 1, no batch seen."""
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
-        self.num_batches_tracked.zero_()
 
     def forward(
         self,
@@ -114,6 +116,8 @@ class DiffGroupNorm(nn.Module):
         """The layer in the dtype of the statistics."""
         share = torch.softmax(x @ self.assign.to(x.dtype).T, dim=-1)
         if self.training or not self.track_running_stats:
+            if (y := self._written_out(x, share)) is not None:
+                return y
             mean, variance = self._statistics(x, share)
         else:
             mean, variance = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
@@ -124,6 +128,23 @@ class DiffGroupNorm(nn.Module):
         if self.bias is not None:
             normalized = normalized + self.bias.to(x.dtype).sum(0)
         return x + self.lamda * normalized
+
+    def _written_out(
+        self, x: Float[Tensor, "nodes channels"], share: Float[Tensor, "nodes groups"]
+    ) -> Float[Tensor, "nodes channels"] | None:
+        """The layer by the compiled kernels, for a small batch; else ``None``."""
+        if x.shape[0] * self._columns.num_columns > WRITTEN_OUT:
+            return None
+        parts = (share.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
+        work = quick(parts, "batch", self._columns, self._columns, "residual", self.eps)
+        if work is None:
+            return None
+        gain, bias = (None if given is None else given.flatten() for given in (self.weight, self.bias))
+        tracks = self.training and self.track_running_stats
+        normalized = work(parts, Parameters(None, gain, bias), tracks)
+        if tracks:
+            self._update_from_batch(x.shape[0], work.mean, work.square, 1, True)
+        return torch.add(x, normalized.unflatten(1, (self.groups, self.channels)).sum(1), alpha=self.lamda)
 
     def _statistics(
         self, x: Float[Tensor, "nodes channels"], share: Float[Tensor, "nodes groups"]
@@ -149,12 +170,12 @@ class DiffGroupNorm(nn.Module):
         variance = spread_sz + 2 * centre * cross + centre.square() * average(t.square().sum(0))[:, None]
         variance = variance.clamp(min=0)
         if self.training and self.track_running_stats:
-            self._update_running(mean.detach(), variance.detach(), held)
+            self._update_from_all(mean.detach(), variance.detach(), held)
         return mean, variance
 
     @torch.no_grad()
-    def _update_running(self, mean: Tensor, variance: Tensor, held: Tensor) -> None:
-        """Move the buffers towards the statistics of this batch, with torch's conventions."""
+    def _update_from_all(self, mean: Tensor, variance: Tensor, held: Tensor) -> None:
+        """Move the buffers towards the statistics of the batch of all processes."""
         seen = held > 0
         self.num_batches_tracked.add_(seen[0].long())
         weight = self.momentum

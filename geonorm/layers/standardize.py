@@ -341,6 +341,3 @@ class Standardize(RunningStatistics):
         mean = "none" if self.mean_axes is None else f"{str(self.mean_axes)!r}"
         scale = "none" if self.scale_axes is None else f"{str(self.scale_axes)!r}"
         return f"{self.fields!r}, mean={mean}, scale={scale}, statistic={self.statistic!r}"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"

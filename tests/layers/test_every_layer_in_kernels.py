@@ -15,9 +15,9 @@ WITHOUT = (
     "ScaleFactor", "scaled_weight_standardization", "spectral_norm", "weight_norm", "source='constant'",
     "source='count'",
 )  # fmt: skip
-#: Whose statistic is no mean of rows or columns: shares of soft groups, the largest and the smallest length, the length
-#: of a message beside that of a feature, the components of tensors, lengths about their mean.
-OTHER = ("DiffGroupNorm", "MaxMinNorm", "MessageNorm", "TensorNorm", "center_magnitude=True")
+#: Whose statistic is no mean of rows or columns: the largest and the smallest length, the length of a message beside
+#: that of a feature, the components of tensors, lengths about their mean.
+OTHER = ("MaxMinNorm", "MessageNorm", "TensorNorm", "center_magnitude=True")
 
 
 @every_layer
