@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-#: A sample repeats a step until it takes at least this long, in seconds: far above the resolution of the clock.
-SAMPLE = 2e-3
+#: A sample repeats a step until it takes at least this long, in seconds: far above the resolution of the clock, and long
+#: enough that what the step works on is in the caches for as much of it as fits there.
+SAMPLE = 10e-3
 
 
 def process_times(candidates: Mapping[str, Callable[[], object]], samples: int) -> dict[str, float]:
@@ -18,7 +19,8 @@ def process_times(candidates: Mapping[str, Callable[[], object]], samples: int) 
 
     With one thread, CPU time is the time that the work takes on a core of its own: waiting for a core that another
     process holds does not count. With several the machine must be idle. The candidates take turns, so that a slow
-    minute of the machine hits all of them.
+    minute of the machine hits all of them; in each turn the first step is not timed, which finds the memory of the
+    others in the caches.
 
     Args:
         candidates: What to time, by name.
@@ -37,6 +39,7 @@ def process_times(candidates: Mapping[str, Callable[[], object]], samples: int) 
     times = {name: [] for name in candidates}
     for _ in range(samples):
         for name, candidate in candidates.items():
+            candidate()
             start = clock()
             for _ in range(repeats[name]):
                 candidate()

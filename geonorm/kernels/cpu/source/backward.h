@@ -69,6 +69,11 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
             }
             for (index k = low; k < high; k++) {
                 const index at = batch.row(k) * columns + c;
+                if constexpr (STREAMING) {
+                    const index next = batch.near(k + last - first) * columns + c;
+                    fetch<R * L * sizeof(T)>(g + next);
+                    fetch<R * L * sizeof(T)>(x + next);
+                }
                 EACH_REGISTER {
                     V value = a[r] * load_as<V>(g + at + r * L);
                     // Where nothing is scaled x is not read: infinity times zero is not a number.

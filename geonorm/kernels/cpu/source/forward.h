@@ -50,10 +50,10 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
                 V d = rest[r] * inverse;
                 put(guesses + c + r * L, guess[r]);
                 put(rests + c + r * L, d);
-                put(m2 + c + r * L, V(squares[r] - d * rest[r]));
+                const V left = squares[r] - d * rest[r];
+                put(m2 + c + r * L, V(left < 0 ? V{} : left));
             }
         });
-        COLUMNS m2[c] = m2[c] < 0 ? A(0) : m2[c];
     }
     template <bool STREAMING> APART void write_rows(index low, index high) const {
         const Batch batch = this->batch;
@@ -72,6 +72,7 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
             }
             for (index k = low; k < high; k++) {
                 const index at = batch.row(k) * columns + c;
+                if constexpr (STREAMING) fetch<R * L * sizeof(T)>(x + batch.near(k + high - low) * columns + c);
                 EACH_REGISTER write<STREAMING>(y + at + r * L,
                                                V((load_as<V>(x + at + r * L) - shift[r]) * factor[r] + added[r]));
             }

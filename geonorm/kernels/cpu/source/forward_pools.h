@@ -77,6 +77,7 @@ template <class A> class ForwardPools : public Problem<A> {
         else memset(statistic + pool * number, 0, bytes);
     }
     APART void head(index pool, index rows, bool owner) override {
+        if (owner && this->by_column()) return head_by_column(pool, A(rows));
         const index columns = this->columns;
         A *RESTRICT shift = this->shift, *RESTRICT factor = this->factor, *RESTRICT each = this->each;
         if (this->has_mean()) {
@@ -94,6 +95,27 @@ template <class A> class ForwardPools : public Problem<A> {
         if (gamma)
             COLUMNS factor[c] *= gamma[c];
         COLUMNS added[c] = beta[c];
+    }
+    // The same in one loop.
+    APART void head_by_column(index pool, A rows) {
+        const index columns = this->columns;
+        const A* RESTRICT alpha = this->alpha ? this->alpha : this->ones;
+        const A* RESTRICT gamma = this->gamma ? this->gamma : this->ones;
+        const A* RESTRICT beta = this->beta ? this->beta : this->zeros;
+        const A *RESTRICT weight = weights<A>(recipe.scale), *RESTRICT of_mean = weights<A>(recipe.mean);
+        const A *RESTRICT column_mean = this->column_mean, *RESTRICT m2 = this->m2;
+        A* RESTRICT mean = this->mean ? this->mean + pool * columns : each;
+        A* RESTRICT square = this->square ? this->square + pool * columns : groups;
+        A *RESTRICT shift = this->shift, *RESTRICT factor = this->factor, *RESTRICT added = this->added;
+        const A inverse = A(1) / rows, eps = A(recipe.eps);
+        COLUMNS {
+            mean[c] = column_mean[c] * of_mean[c];
+            shift[c] = alpha[c] * mean[c];
+            const A d = column_mean[c] - shift[c];
+            square[c] = (m2[c] * inverse + d * d) * weight[c];
+            factor[c] = A(1) / root(square[c] + eps) * gamma[c];
+            added[c] = beta[c];
+        }
     }
     static void reciprocal_roots(index number, A eps, A* RESTRICT values) {
         GROUPS(number) values[k] = A(1) / root(values[k] + eps);

@@ -13,6 +13,8 @@ struct Batch {
     const index *ptr, *order;
     index begin(index pool) const { return ptr ? ptr[pool] : pool; }
     index row(index k) const { return order ? order[k] : k; }
+    // The same; behind the last one any row.
+    index near(index k) const { return order ? order[k < rows ? k : rows - 1] : k; }
     // The first pool that begins at this row or after it.
     index first_from(index row) const {
         if (!ptr) return row;

@@ -24,6 +24,12 @@ template <class A> constexpr index lanes = index(sizeof(typename Wide<A>::type) 
 // The vectors of the widest tile.
 constexpr int WIDE = VECTOR == 64 ? 8 : 16;
 
+// Asks for the bytes of a tile that will be read soon. While a pool that the caches hold is written nothing else is read
+// from memory: time in which the next one can come.
+template <int BYTES, class T> inline void fetch(const T* from) {
+    for (int k = 0; k < BYTES; k += 64) __builtin_prefetch(reinterpret_cast<const char*>(from) + k, 0, 2);
+}
+
 // Tiles from column c on that leave less than a vector.
 template <class A, int R, class F> inline void vector_tiles(index c, index columns, F f) {
     using V = typename Wide<A>::type;
