@@ -8,6 +8,7 @@ import hygiene
 import numpy as np
 import pytest
 from execute import kernel_environment
+from IPython.core.formatters import DisplayFormatter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from geonorm import viz
@@ -102,8 +103,18 @@ def test_every_frame_has_its_words_and_one_is_seen():
 
 def test_without_javascript_there_is_a_note_and_no_dead_slider():
     page = Page(wave()._repr_html_())
-    assert "hidden" in next(div for div in page.of("div") if div["class"] == "gn-bar")
+    bar = next(div for div in page.of("div") if div["class"] == "gn-bar")
+    assert bar["hidden"] == "hidden"  # a notebook that is not trusted loses attributes without a value
     assert any("JavaScript" in words for words in page.words["p"])
+
+
+def test_where_the_notebook_is_not_trusted_there_is_a_word_instead_of_the_picture():
+    # JupyterLab leaves the picture and the style out; the style is what hides the word.
+    page = wave()._repr_html_()
+    (word,) = re.findall('<p class="gn-bare">(.*?)</p>', page)
+    assert "not trusted" in word
+    (style,) = re.findall("<style>(.*?)</style>", page)
+    assert ".gn-bare{display:none}" in style
 
 
 def test_sliders_are_labelled_and_names_are_chosen_from_a_list():
@@ -209,7 +220,8 @@ def test_the_live_face_computes_anew():
     slider.value = 7
     assert calls == [4, 7]
     assert "number 7" in picture.value
-    assert play.max == 8
+    # The button starts where the slider does, which follows it, and goes through the values of the page.
+    assert (play.value, play.max, play.step) == (4, 8, 4)
     assert "<input" not in picture.value
 
 
@@ -225,7 +237,7 @@ def test_the_environment_chooses_the_face(monkeypatch, choice, live):
     monkeypatch.setenv(frontend.VARIABLE, choice)
     bundle = wave()._repr_mimebundle_()
     assert (hygiene.WIDGET in bundle) == live
-    # A widget that lost its kernel leaves the page's face behind.
+    # Whoever cannot show a widget has the page's face.
     assert bundle["text/html"] == wave()._repr_html_()
     assert bundle["text/plain"] == repr(wave())
 
@@ -235,6 +247,25 @@ def test_a_notebook_server_gives_the_live_face_and_the_environment_overrules_it(
     assert frontend.has_live_widgets()
     monkeypatch.setenv(frontend.VARIABLE, "0")
     assert not frontend.has_live_widgets()
+
+
+def test_in_jupyterlab_the_face_of_the_page_is_an_output_of_its_own(monkeypatch):
+    # Of one output JupyterLab takes the widget, and shows a message in its place once the kernel is gone.
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    show = DisplayFormatter().format
+    bundle, _ = show(wave())
+    assert bundle["text/html"] == wave()._repr_html_()
+    monkeypatch.setenv("JPY_SESSION_NAME", "/notebooks/05.ipynb")
+    assert show(wave())[0] == {}
+    page, widget = shown
+    assert page["text/html"].startswith(wave()._repr_html_())
+    assert ".gn-live" in page["text/html"]
+    assert hygiene.WIDGET not in page
+    assert hygiene.WIDGET in widget
+    assert "gn-live" in wave().live()._dom_classes
+    monkeypatch.setenv(frontend.VARIABLE, "0")
+    assert show(wave())[0] == bundle
 
 
 def test_a_choice_that_is_neither_yes_nor_no_is_refused(monkeypatch):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geonorm.viz import frames_html, frames_widget
-from geonorm.viz.frontend import has_live_widgets
+from geonorm.viz.frontend import has_live_widgets, has_notebook_server
 
 #: A page with a dozen such figures must still load on a phone.
 MAX_BYTES = 40_000
@@ -186,6 +186,17 @@ class Frames:
                 "frames or fewer marks, or move what repeats to background or shared"
             )
         return page
+
+    def _ipython_display_(self) -> None:
+        # Of several kinds in one output JupyterLab takes the widget, also when its kernel is gone and a message is all
+        # that it can show. So there the page's face is an output of its own.
+        if not has_notebook_server() or not has_live_widgets():
+            raise NotImplementedError  # then IPython asks for the bundle
+        from IPython.display import display
+
+        page = self._repr_html_() + f"<style>{frames_html.ASIDE}</style>"
+        display({"text/plain": repr(self), "text/html": page}, raw=True)
+        display(self.live()._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}

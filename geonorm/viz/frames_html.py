@@ -51,14 +51,24 @@ STYLE = "".join(
         ".gn-frames button,.gn-frames select{font:inherit;padding:.15rem .8rem;color:inherit;background:none;",
         "border:1px solid currentColor;border-radius:.3rem}.gn-frames option{color:#222;background:#fff}",
         ".gn-frames :focus-visible{outline:3px solid var(--gn-blue);outline-offset:2px}",
-        ".gn-frames p{margin:.3rem 0}.gn-frames details{font-size:.9em}",
+        ".gn-frames p{margin:.3rem 0}.gn-frames details{font-size:.9em}.gn-frames .gn-bare{display:none}",
+        # A widget cuts what stands out of the picture, and has lines far apart.
+        ".gn-live .gn-frames{padding:0 1rem;line-height:1.5}",
         "@media(prefers-reduced-motion:reduce){.gn-frames button{display:none}}",
         "@media print{.gn-frames .gn-bar,.gn-frames details{display:none}}",
     ]
 )
 
+# What the page's face brings along beside a live one in JupyterLab: it is seen only where the live one is not, and then
+# the place of the widget, which JupyterLab fills with words about a model, is not.
+ASIDE = (
+    ".jp-OutputArea:has(.gn-live) .gn-frames[data-gn],"
+    ".jp-OutputArea:has(.gn-frames[data-gn]) .jp-OutputArea-output.lm-Panel:not(:has(*)){display:none}"
+)
+
 # The words stand once in the page, in the list; a frame's place in it is that of the frame in the picture. A slider
-# says them itself, as its value; a list of names does not, so there the line below the picture speaks up.
+# says them itself, as its value; a list of names does not, so there the line below the picture speaks up. The attribute
+# keeps JupyterLab from taking the arrow keys.
 SCRIPT = """for(const f of document.querySelectorAll('[data-gn="ID"]:not([data-on])')){f.dataset.on='';
 const q=s=>[...f.querySelectorAll(s)],c=q('[data-c]'),g=q('svg>g:last-child>g'),w=q('li').map(e=>e.textContent),
 p=q('.gn-words')[0],b=q('button')[0],said=c.map(e=>e.options?[...e.options]:e.dataset.c.split('|'));let t;
@@ -67,7 +77,8 @@ g.forEach((e,k)=>e.setAttribute('display',k==i?'inline':'none'));p.textContent=w
 c.forEach((e,k)=>{const v=said[k][e.value];if(e.type=='range'){e.nextElementSibling.textContent=v;
 e.setAttribute('aria-valuetext',v+'. '+w[i])}})};
 const stop=()=>{clearInterval(t);t=0;if(b)b.textContent='Play'};
-c.forEach(e=>e.addEventListener('input',()=>{stop();p.ariaLive=e.options?'polite':'off';show()}));
+c.forEach(e=>{e.dataset.lmSuppressShortcuts='';
+e.addEventListener('input',()=>{stop();p.ariaLive=e.options?'polite':'off';show()})});
 if(b)b.onclick=()=>{if(t)return stop();b.textContent='Stop';const e=c[0],n=+e.max;if(+e.value==n)e.value=-1;
 const step=()=>{e.value=+e.value+1;show();if(+e.value==n)stop()};t=setInterval(step,600);
 if(e.value==0)show();else step()};
@@ -97,7 +108,8 @@ def page(figure: Frames) -> str:
     return (
         f'<figure class="gn-frames" id="{name}" data-gn="{name}"><style>{STYLE}</style>'
         f"<figcaption>{html.escape(figure.title, quote=False)}</figcaption>{drawing}"
-        f'<div class="gn-bar" hidden>{controls}{play}</div><p class="gn-words" id="{name}-words">{now}</p>'
+        '<p class="gn-bare">The picture is left out, as this notebook is not trusted here: run the cell to see it.</p>'
+        f'<div class="gn-bar" hidden="hidden">{controls}{play}</div><p class="gn-words" id="{name}-words">{now}</p>'
         f'<p class="gn-note">This figure moves where JavaScript runs. One of its {len(frames)} states is shown.</p>'
         f"<details><summary>All {len(frames)} states in words</summary><ol>{words}</ol></details>"
         f"<script>{SCRIPT.replace('ID', name).replace(chr(10), '')}</script></figure>"

@@ -37,7 +37,15 @@ def widget(figure: Frames) -> Any:
         inputs.append(chooser)
         row.append(chooser)
         if place == 0 and not control.named:
-            play = ipywidgets.Play(min=0, max=len(chooser.options) - 1, interval=MILLISECONDS, description="Play")
+            last = len(chooser.options) - 1
+            # The link copies the button's place to the slider as soon as it is shown. A step is as wide as in the page:
+            # to draw takes a while.
+            play = ipywidgets.Play(
+                value=chooser.index,
+                max=last,
+                step=max(1, last // (len(control.values) - 1)),
+                interval=MILLISECONDS,
+            )
             ipywidgets.jslink((play, "value"), (chooser, "index"))
             row.append(play)
 
@@ -47,7 +55,9 @@ def widget(figure: Frames) -> Any:
     for chooser in inputs:
         chooser.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}), picture])
+    box = ipywidgets.VBox([ipywidgets.HBox(row, layout={"flex_flow": "row wrap", "grid_gap": "0 1rem"}), picture])
+    box.add_class("gn-live")
+    return box
 
 
 def _chooser(ipywidgets: Any, control: Control) -> Any:
@@ -64,6 +74,7 @@ def _chooser(ipywidgets: Any, control: Control) -> Any:
         options=options,
         index=index,
         description=control.label,
+        tooltip=control.label,
         style={"description_width": "initial"},
         layout={"width": "28em", "max_width": "100%"},
         **({} if control.named else {"continuous_update": True}),

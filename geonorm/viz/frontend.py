@@ -26,9 +26,14 @@ def has_live_widgets() -> bool:
     return CHOICES[choice.lower()] if choice else _started_by_a_notebook()
 
 
+def has_notebook_server() -> bool:
+    """Return whether JupyterLab or Notebook started this kernel; they name the session of what a person opened."""
+    return bool(os.environ.get("JPY_SESSION_NAME"))
+
+
 def _started_by_a_notebook() -> bool:
-    # The server of JupyterLab and Notebook (so Binder, too) names the session of a kernel that a person opened.
-    if os.environ.get("JPY_SESSION_NAME") or "google.colab" in sys.modules:
+    # Binder is JupyterLab, too.
+    if has_notebook_server() or "google.colab" in sys.modules:
         return True
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     # VS Code puts the path of the notebook among its variables.
