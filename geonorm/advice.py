@@ -31,7 +31,7 @@ COSTS = (
 )
 LEFT = 'style="text-align: left"'
 #: For sentences: a narrow column would make of each a tall tower of words.
-WIDE = 'style="text-align: left; min-width: 14em"'
+WIDE = 'style="text-align: left; min-width: 11em"'
 
 
 @dataclass(frozen=True)
@@ -198,5 +198,5 @@ def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
 def _cell(words: str) -> str:
     import html
 
-    said = html.escape(words, quote=False)
+    said = html.escape(words, quote=False).replace("(", "(<wbr>")  # a call may go on in the next line
     return f'<code style="word-break: normal; overflow-wrap: normal">{said}</code>' if words.startswith("gn.") else said

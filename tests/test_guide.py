@@ -223,7 +223,7 @@ def test_the_recommendation_as_data_and_as_html() -> None:
     page = recommendation._repr_html_()
     assert page.count("<tr>") == len(rows()) + 2
     assert page.index("<details>") < page.index('<td style="text-align: left">BatchNorm</td>')
-    assert ">gn.ScaleFactor(features)</code>" in page
+    assert ">gn.ScaleFactor(<wbr>features)</code>" in page
     assert repr(recommendation) == str(recommendation)
 
 

@@ -79,7 +79,7 @@ def _draw_cube(ax: Panel, letters: frozenset[str] | None, title: str, caption: s
     ax.text(*(_corner(0, NODES, CHANNELS / 2) + [0, -0.22]), V_LABEL[kind], ha="center", va="top", fontsize=12)
     ax.text(*(_corner(0, NODES / 2, 0) + [-0.2, 0]), "x: nodes", ha="right", va="center", fontsize=12, rotation=90)
     ax.text(*(middle_depth + [0.25, -0.2]), "b: samples", ha="left", va="top", fontsize=12)
-    ax.set_title(title, fontsize=13, fontweight="bold", pad=6)
+    ax.set_title(title, fontsize=13 if len(title) < 30 else 11.5, fontweight="bold", pad=6)
     ax.text(0.5, -0.02, caption, transform=ax.transAxes, ha="center", va="top", fontsize=12)
     ax.set_xlim(-0.9, CHANNELS + SAMPLES * DEPTH[0] + 1.2)
     ax.set_ylim(-NODES - 0.8, SAMPLES * DEPTH[1] + 0.1)

@@ -197,7 +197,7 @@ def _legend(ax: Axes, top: float, step: float, used: set[str]) -> None:
     left, y = -LABELS / step, top + 0.28
     shown = [mark for mark in MEANING if mark in used]
     for number, mark in enumerate(shown):
-        x = left + (0.15 + 2.85 * (number % 2)) / step
+        x = left + (0.15 + 3.05 * (number % 2)) / step
         _draw(ax, x, y + 0.26 * (number // 2), mark, step)
         ax.text(x + 0.17 / step, y + 0.26 * (number // 2), MEANING[mark], va="center", fontsize=10.5)
 

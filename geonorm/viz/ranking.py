@@ -63,6 +63,8 @@ def ranking(
             if not math.isnan(low):
                 ends = [max(low, left), min(high, right)]
                 ax.plot(ends, [row, row], color=COLORS[color], linewidth=1.6, alpha=0.6)
+                if high > right:  # the interval goes on
+                    ax.plot([right], [row], ">", color=COLORS[color], markersize=5, clip_on=False)
             seeds = list(error.values.values())
             ax.plot(seeds, [row] * len(seeds), ".", color=COLORS[color], markersize=4, alpha=0.7)
             ax.plot([error.mean], [row], marker, color=COLORS[color], markersize=7)
