@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-#: A sample repeats a step until it takes at least this long, in seconds: far above the resolution of the clock, and long
-#: enough that what the step works on is in the caches for as much of it as fits there.
+#: A sample repeats a step until it takes at least this long, in seconds: far above the resolution of the clock, and so
+#: long that the step finds in the caches what fits there.
 SAMPLE = 10e-3
 
 
