@@ -180,7 +180,7 @@ def test_far_from_zero_the_error_is_of_the_size_of_the_rounding_of_the_input():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", ["graph", "whole graph", "row", "mean alone", "own", "irreps"])
+@pytest.mark.parametrize("name", ["graph", "whole graph", "row", "row without mean", "mean alone", "own", "irreps"])
 def test_what_is_not_a_number_spreads_as_in_torch(name, bad):
     for place in ("x", "g"):
         layer, results = prepared(name), []

@@ -96,29 +96,44 @@ template <class T> class Backward final : public BackwardPools<typename Accumula
         // Where nobody asks for the gradient of x it is written to an array that nobody reads.
         T* nobody = reinterpret_cast<T*>(this->by_mean);
         if (!dx && !gathers) return;
-        for (index k = low; k < high; k++) {
-            const T *RESTRICT p = x + k * columns, *RESTRICT q = g + k * columns;
-            const A about = centred ? this->means[k] : A(0), moment = this->squares[k] + eps, rho = A(1) / root(moment);
-            A by_mean = 0, by_rho = 0;
-            _Pragma("omp simd reduction(+ : by_mean, by_rho)") for (index c = 0; c < columns; c++) {
-                A gradient = gamma[c] * load(q + c);
-                by_mean += gradient;
-                by_rho += gradient * (load(p + c) - about);
-            }
-            const A b = -weight * by_rho * rho / moment, e = centred ? -rho * by_mean / A(columns) : A(0);
-            if (gathers) {
-                A *RESTRICT by_gamma = gathering.of(Base::GAMMA), *RESTRICT by_beta = gathering.of(Base::BETA);
-                T* RESTRICT o = dx ? dx + k * columns : nobody;
-                COLUMNS {
-                    const A gradient = load(q + c), w = load(p + c) - about;
-                    by_gamma[c] += gradient * w * rho;
-                    by_beta[c] += gradient;
-                    store(o + c, (rho * gamma[c]) * gradient + b * w + e);
+        A rho[ROWS], by_mean[ROWS], by_rho[ROWS], b[ROWS], e[ROWS];
+        const index together = rows_together(columns * index(sizeof(T)));
+        for (index first = low; first < high; first += together) {
+            const index rows = least(together, high - first);
+            const A *means = this->means + first, *moments = this->squares + first;
+            for (index k = 0; k < rows; k++) {
+                const T *RESTRICT p = x + (first + k) * columns, *RESTRICT q = g + (first + k) * columns;
+                const A about = centred ? means[k] : A(0);
+                A sum = 0, with_w = 0;
+                _Pragma("omp simd reduction(+ : sum, with_w)") for (index c = 0; c < columns; c++) {
+                    A gradient = gamma[c] * load(q + c);
+                    sum += gradient;
+                    with_w += gradient * (load(p + c) - about);
                 }
-                gathering.pool_done();
-            } else {
-                T* RESTRICT o = dx + k * columns;
-                COLUMNS store(o + c, (rho * gamma[c]) * load(q + c) + b * (load(p + c) - about) + e);
+                by_mean[k] = sum, by_rho[k] = with_w;
+            }
+            _Pragma("omp simd") for (index k = 0; k < rows; k++) {
+                const A moment = moments[k] + eps;
+                rho[k] = A(1) / root(moment);
+                b[k] = -weight * by_rho[k] * rho[k] / moment;
+                e[k] = centred ? -rho[k] * by_mean[k] / A(columns) : A(0);
+            }
+            for (index k = 0; k < rows; k++) {
+                const T *RESTRICT p = x + (first + k) * columns, *RESTRICT q = g + (first + k) * columns;
+                const A about = centred ? means[k] : A(0), rho_ = rho[k], b_ = b[k], e_ = e[k];
+                T* RESTRICT o = dx ? dx + (first + k) * columns : nobody;
+                if (gathers) {
+                    A *RESTRICT by_gamma = gathering.of(Base::GAMMA), *RESTRICT by_beta = gathering.of(Base::BETA);
+                    COLUMNS {
+                        const A gradient = load(q + c), w = load(p + c) - about;
+                        by_gamma[c] += gradient * w * rho_;
+                        by_beta[c] += gradient;
+                        store(o + c, (rho_ * gamma[c]) * gradient + b_ * w + e_);
+                    }
+                    gathering.pool_done();
+                } else {
+                    COLUMNS store(o + c, (rho_ * gamma[c]) * load(q + c) + b_ * (load(p + c) - about) + e_);
+                }
             }
         }
     }

@@ -88,31 +88,47 @@ template <class T> class Forward final : public ForwardPools<typename Accumulate
         const A *RESTRICT gamma = this->gamma ? this->gamma : this->ones;
         const A *RESTRICT beta = this->beta ? this->beta : this->zeros;
         const A weight = weights<A>(recipe.scale)[0], eps = A(recipe.eps), inverse = A(1) / A(columns);
-        for (index k = low; k < high; k++) {
-            const T* RESTRICT p = x + k * columns;
-            A about = 0, rest = 0, squares = 0;
-            if (centred) {
-                _Pragma("omp simd reduction(+ : about)") for (index c = 0; c < columns; c++) about += load(p + c);
-                about *= inverse;
+        A about[ROWS], rest[ROWS], squares[ROWS], rho[ROWS];
+        const index together = rows_together(columns * index(sizeof(T)));
+        for (index first = low; first < high; first += together) {
+            const index rows = least(together, high - first);
+            const T* begin = x + first * columns;
+            for (index k = 0; k < rows; k++) {
+                const T* RESTRICT p = begin + k * columns;
+                A sum = 0;
+                if (centred) {
+                    _Pragma("omp simd reduction(+ : sum)") for (index c = 0; c < columns; c++) sum += load(p + c);
+                    sum *= inverse;
+                }
+                about[k] = sum;
             }
-            _Pragma("omp simd reduction(+ : rest, squares)") for (index c = 0; c < columns; c++) {
-                A d = load(p + c) - about;
-                rest += d;
-                squares += d * d;
+            for (index k = 0; k < rows; k++) {
+                const T* RESTRICT p = begin + k * columns;
+                const A centre = about[k];
+                A left = 0, square = 0;
+                _Pragma("omp simd reduction(+ : left, square)") for (index c = 0; c < columns; c++) {
+                    A d = load(p + c) - centre;
+                    left += d;
+                    square += d * d;
+                }
+                rest[k] = left, squares[k] = square;
             }
-            if (centred) {
+            _Pragma("omp simd") for (index k = 0; k < rows; k++) {
                 // The first mean was rounded: what is left of it.
-                const A left = rest * inverse;
-                about += left;
-                squares -= left * rest;
-                squares = squares < 0 ? A(0) : squares;
-                if (this->mean) this->mean[k] = about;
+                const A left = centred ? rest[k] * inverse : A(0);
+                const A square = centred ? squares[k] - left * rest[k] : squares[k];
+                about[k] += left;
+                squares[k] = (square < 0 ? A(0) : square) * weight;
+                rho[k] = A(1) / root(squares[k] + eps);
             }
-            squares *= weight;
-            if (this->square) this->square[k] = squares;
-            const A rho = A(1) / root(squares + eps);
-            T* RESTRICT o = y + k * columns;
-            COLUMNS store(o + c, (load(p + c) - about) * (rho * gamma[c]) + beta[c]);
+            if (this->mean && centred) memcpy(this->mean + first, about, size_t(rows) * sizeof(A));
+            if (this->square) memcpy(this->square + first, squares, size_t(rows) * sizeof(A));
+            for (index k = 0; k < rows; k++) {
+                const T* RESTRICT p = begin + k * columns;
+                T* RESTRICT o = y + (first + k) * columns;
+                const A centre = about[k], factor = rho[k];
+                COLUMNS store(o + c, (load(p + c) - centre) * (factor * gamma[c]) + beta[c]);
+            }
         }
     }
 };

@@ -28,6 +28,11 @@ struct Batch {
     }
 };
 
+// Where the sums run along the rows, those of a few are taken before the first is written: none waits for the other. They
+// are so few that they stay next to the processor.
+constexpr index ROWS = 8;
+inline index rows_together(index bytes) { return most(1, least(ROWS, 2048 / most(1, bytes))); }
+
 // An order of differentiation as a thread sees it that goes through pools. The work space is that of the thread. What
 // one order has no need of does nothing: a pure virtual function would ask for the library of C++.
 class Order {
