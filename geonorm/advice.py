@@ -184,8 +184,9 @@ def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
     import html  # which `import geonorm` must not wait for
 
     head = "".join(f'<th scope="col" {LEFT}>{word}</th>' if word else "<td></td>" for word in columns)
+    style = WIDE if len(columns) > 2 else LEFT
     body = "".join(
-        f"<tr>{''.join(f'<td {LEFT}>{_cell(c)}</td>' for c in row)}<td {WIDE}>{_cell(last)}</td></tr>"
+        f"<tr>{''.join(f'<td {LEFT}>{_cell(c)}</td>' for c in row)}<td {style}>{_cell(last)}</td></tr>"
         for *row, last in rows
     )
     said = html.escape(caption)
@@ -198,5 +199,8 @@ def _table(caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
 def _cell(words: str) -> str:
     import html
 
-    said = html.escape(words, quote=False).replace("(", "(<wbr>")  # a call may go on in the next line
-    return f'<code style="word-break: normal; overflow-wrap: normal">{said}</code>' if words.startswith("gn.") else said
+    said = html.escape(words, quote=False)
+    if not words.startswith("gn."):
+        return said
+    call = said.replace("(", "(<wbr>")  # which may go on in the next line
+    return f'<code style="word-break: normal; overflow-wrap: normal">{call}</code>'

@@ -78,7 +78,8 @@ def _run(name: str, facts: Mapping[str, Any]) -> str:
     device = facts["device"] if facts["device"] != "cpu" else f"CPU ({facts['processor']})"
     versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
     seeds = ", ".join(map(str, facts["seeds"]))
-    return f"**{name}**: {device}, {facts['date']}, seeds {seeds}; {versions}.\n\n```bash\n{facts['command']}\n```"
+    command = facts["command"].replace(" --", " \\\n  --")  # a phone would break a line between two dashes
+    return f"**{name}**: {device}, {facts['date']}, seeds {seeds}; {versions}.\n\n```bash\n{command}\n```"
 
 
 class NotebookCosts(SphinxDirective):
