@@ -37,7 +37,7 @@ QUATERNION = Row(
     code="code_reqnn",
     printed=r"\frac{\mathcal A}{\mathrm{RMS}_{\{x,y\}}}",
     published=r"\frac{\mathcal A}{\sqrt{\mathrm{RMS}^2_S+\varepsilon}},\quad "
-    r"S=\{b,x,m\}\text{ (per channel) or }\{x,v,m\}\text{ (per sample)}",
+    r"S=\{b,x,m\}\text{ or }\{x,v,m\}",
     verdict="ambiguous",
     note="An axis $y$ is not defined, and the authors' code holds two layers: one divisor for each channel of the "
     "batch, or one for each sample.",
@@ -71,7 +71,7 @@ VECTOR_PERCEPTRON = Row(
     printed=r"\frac{\mathcal A}{\mathrm{RMS}_{\{x,y\}}}",
     published=r"\Big(\mathrm{LN}_S(\mathcal A_{\mathrm{scalar}}),\ \frac{\mathcal A_{\mathrm{vector}}}"
     r"{\sqrt{\mathrm{mean}_S\lVert\mathcal A_{\mathrm{vector}}\rVert_2^2+\varepsilon}}\Big),\quad "
-    r"S=\{v\}\text{ (Vector Perceptron) or }\{x,v\}\text{ (EGAN)}",
+    r"S=\{v\}\text{ or }\{x,v\}",
     verdict="ambiguous",
     note="An axis $y$ is not defined, and one row stands for two layers: the Vector Perceptron pools the channels of a "
     r"node and never $\{x\}$, EGAN (EQGAT in its paper) a whole graph; both also standardize scalars.",
