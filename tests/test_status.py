@@ -77,4 +77,4 @@ def test_an_experiment_on_several_targets_has_a_command_for_each(status, root):
     (root / "book/results/swap.json").write_text(json.dumps({"targets": targets, "rows": {}}))
     found = status.long_runs(root)
     assert "**swap, forces**: a GPU, 2026-11-28, seeds 3" in found
-    assert "geonorm reproduce swap --target couplings" in found
+    assert "geonorm reproduce swap \\\n  --target couplings\n" in found

@@ -74,7 +74,7 @@ def test_the_page_discusses_a_claim_once_and_leads_to_where_it_is_shown(claim):
     assert words.strip().startswith(f"### {claim.id}: ")
     assert f'CLAIMS["{claim.id}"]' in words
     elsewhere = set(claim.shown) - {claim.anchor}
-    assert elsewhere <= set(re.findall(r"\{ref\}`([a-z0-9-]+)`", words))
+    assert elsewhere <= set(re.findall(r"\{ref\}`(?:[^`<]*<)?([a-z0-9-]+)>?`", words))
     assert set(claim.shown) <= set(LABELS), "a label that no text of the book has"
 
 
