@@ -6,7 +6,7 @@ take turns with a plain copy in one process of one thread, and the medians of th
 faster than one copy forward, one and a half backward, two and a half in the double backward (a graph that no cache
 holds is read twice: one and a half, two and a half, four). One row for each layer, peer, batch and mode.
 
-    python benchmarks/run.py                                all, about five minutes on an idle machine
+    python benchmarks/run.py                                all, two to three minutes on an idle machine
     python benchmarks/run.py --threads 2                    wall time of two threads, on an idle machine only
     python benchmarks/run.py --layers GraphNorm --cases mol2000 --output /tmp/one.csv
     GEONORM_KERNELS=analytic python benchmarks/run.py       our layers without the compiled kernels
