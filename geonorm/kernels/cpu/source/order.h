@@ -62,7 +62,7 @@ class Order {
     // What the parameters get, from this thread.
     virtual void end(double*, index) {}
 
-    // The results for the rows of a pool from the last block to the first: the last is still in the cache.
+    // The results for the rows of a pool, in the order of memory, which the processor fetches ahead.
     void apply(index first, index last) {
         for (index low = first; low < last; low += block) write_block(low, least(low + block, last));
     }
